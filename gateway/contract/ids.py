@@ -1,0 +1,50 @@
+"""Names of messages, recipients and lanes.
+
+A *subject* is the only name of a recipient outside a message's own content:
+`HMAC-SHA256(pepper, E.164)` truncated to 16 bytes, written as 32 hex digits (as its 16 raw bytes in Redis keys).
+A *lane* is one of 16 shards; a subject's first byte gives it, and a message id carries it in its last hex digit,
+so that a receipt or a GET finds the recipient's lane from the id alone.
+"""
+
+import hashlib
+import hmac
+import os
+import time
+
+LANES = 16
+"""Fixed for the life of an installation; stored in PostgreSQL and Redis and compared at start."""
+
+
+def subject_of(pepper: bytes, number: str) -> bytes:
+    """The 16-byte subject of an E.164 number."""
+    return hmac.digest(pepper, number.encode(), hashlib.sha256)[:16]
+
+
+def lane_of(digest: bytes) -> int:
+    """The lane of a subject or of any other keyed digest."""
+    return digest[0] & 15
+
+
+def lane_of_id(message_id: str) -> int:
+    """The lane embedded in a message id's last hex digit."""
+    return int(message_id[-1], 16)
+
+
+def new_id(lane: int, now_ms: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562 §5.7) whose last four random bits are the lane. `now_ms` is Unix time in milliseconds."""
+    ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    tail = int.from_bytes(os.urandom(10), "big")
+    value = (ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7000 << 64 | (tail >> 4 & 0xFFF) << 64
+    value |= 0x8000_0000_0000_0000 | (tail >> 16 & 0x3FFF_FFFF_FFFF_FFF0) | lane
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def id_time_ms(message_id: str) -> int:
+    """The Unix time in milliseconds at which a message id was made."""
+    return int(message_id[:8] + message_id[9:13], 16)
+
+
+def mask(number: str) -> str:
+    """A number as logs and traces may show it: the first digits and the last two."""
+    return number[:4] + "*" * max(len(number) - 6, 0) + number[-2:] if len(number) > 6 else "***"

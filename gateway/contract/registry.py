@@ -1,0 +1,59 @@
+"""Who may use the gateway and in whose name: clients, senders, open breakers, and the `cfg` value that carries them.
+
+PostgreSQL holds the truth (tables of `records`); the ledger process writes one `cfg` value to Redis every 500 ms and
+every process polls it. A `cfg` whose beat has not moved for 10 s means that opt-outs may go unrecorded: stop sending.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.contract.decision import Class
+from gateway.contract.message import Slug
+
+
+class Client(BaseModel):
+    """An internal service: key digests (HMAC-SHA256 of the key, hex), what it may send, its quota."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Slug
+    key_digests: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    """Sender ids, or `*`."""
+    purposes: tuple[str, ...] = ("*",)
+    """Purposes, topics (first segments), or `*`."""
+    roles: tuple[str, ...] = ("send",)
+    """`send`, `consent`, `read`, `suppress`, `operate` (breakers, clients); `carrier:<name>` for a carrier's callbacks."""
+    quota_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
+
+
+class Sender(BaseModel):
+    """A brand: its signature without brackets, one port per use, its pack and caps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Slug
+    signature: str
+    service_port: str
+    marketing_port: str
+    pack: str = "cn"
+    cap_per_day: Annotated[int, Field(ge=1)] | None = None
+    carrier: str | None = None
+    """The carrier that delivers for this sender; none means the process's default."""
+
+    def port_for(self, cls: Class) -> str:
+        """The port whose registered use fits the class (一端一用)."""
+        return self.marketing_port if cls is Class.MARKETING else self.service_port
+
+
+class Registry(BaseModel):
+    """The slow-moving body of `cfg`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lanes: int
+    clients: tuple[Client, ...]
+    senders: tuple[Sender, ...]
+    breakers: tuple[str, ...] = ()
+    """Open scopes: `all`, `class:marketing`, `sender:acme`, `campaign:x`, `port:1069…`, `list_source:x`."""

@@ -1,0 +1,187 @@
+"""Every metric by name and meaning, and how a process logs.
+
+Hot paths add to plain integers; `flush()` moves them into prometheus_client once a second, because a multiprocess
+increment costs 8 µs and a message passes a dozen. Labels come from closed sets: never a number, text, id or subject.
+Logs are JSON lines with an event name and fields; `masked` fields only (see `contract.ids.mask`).
+"""
+
+import logging
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+REGISTRY = CollectorRegistry()
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0, 1000.0)
+
+
+class Count:
+    """A counter of plain integers per label values."""
+
+    __slots__ = ("_counter", "_pending", "help", "labels", "name")
+
+    def __init__(self, name: str, help: str, *labels: str) -> None:  # noqa: A002 - Prometheus' own word
+        self.name, self.help, self.labels = name, help, labels
+        self._pending: dict[tuple[str, ...], float] = {}
+        self._counter: Counter | None = None
+        _ALL.append(self)
+
+    def add(self, n: float = 1, *values: str) -> None:
+        """Add `n` under these label values, in the order the metric declares them."""
+        self._pending[values] = self._pending.get(values, 0) + n
+
+    def flush(self) -> None:
+        """Move what gathered into Prometheus."""
+        if self._counter is None:
+            self._counter = Counter(self.name, self.help, self.labels, registry=REGISTRY)
+        pending, self._pending = self._pending, {}
+        for values, n in pending.items():
+            (self._counter.labels(*values) if values else self._counter).inc(n)
+
+
+class Level:
+    """A gauge; across processes the last written of each process is summed over live ones."""
+
+    __slots__ = ("_gauge", "_pending", "help", "labels", "name")
+
+    def __init__(self, name: str, help: str, *labels: str) -> None:  # noqa: A002 - Prometheus' own word
+        self.name, self.help, self.labels = name, help, labels
+        self._pending: dict[tuple[str, ...], float] = {}
+        self._gauge: Gauge | None = None
+        _ALL.append(self)
+
+    def set(self, value: float, *values: str) -> None:
+        """Set the level under these label values."""
+        self._pending[values] = value
+
+    def flush(self) -> None:
+        """Move what was set into Prometheus."""
+        if self._gauge is None:
+            self._gauge = Gauge(self.name, self.help, self.labels, registry=REGISTRY, multiprocess_mode="livesum")
+        for values, value in self._pending.items():
+            (self._gauge.labels(*values) if values else self._gauge).set(value)
+        self._pending.clear()
+
+
+class Spread:
+    """A histogram; bucket counts are plain integers until flushed."""
+
+    __slots__ = ("_histogram", "_pending", "buckets", "help", "labels", "name")
+
+    def __init__(self, name: str, help: str, *labels: str, buckets: tuple[float, ...] = FAST) -> None:  # noqa: A002
+        self.name, self.help, self.labels, self.buckets = name, help, labels, buckets
+        self._pending: dict[tuple[str, ...], list[float]] = {}
+        self._histogram: Histogram | None = None
+        _ALL.append(self)
+
+    def observe(self, value: float, *values: str, n: int = 1) -> None:
+        """Record `n` observations of `value`."""
+        row = self._pending.get(values)
+        if row is None:
+            row = self._pending[values] = [0.0] * (len(self.buckets) + 2)
+        row[bisect_left(self.buckets, value)] += n
+        row[-1] += value * n
+
+    def flush(self) -> None:
+        """Move the bucket counts into Prometheus, by the fields its own `observe` writes to."""
+        if self._histogram is None:
+            self._histogram = Histogram(self.name, self.help, self.labels, buckets=self.buckets, registry=REGISTRY)
+        pending, self._pending = self._pending, {}
+        for values, row in pending.items():
+            child: Any = self._histogram.labels(*values) if values else self._histogram
+            child._sum.inc(row[-1])
+            for bucket, n in zip(child._buckets, row[:-1], strict=True):
+                if n:
+                    bucket.inc(n)
+
+
+_ALL: list[Count | Level | Spread] = []
+
+# --- admission -----------------------------------------------------------------------------------------------------
+ADMISSIONS = Count("assent_admissions_total", "Decisions at the edge, by code (`accepted`, `held` or a refusal) and class.", "code", "cls")
+ADMISSION_SECONDS = Spread("assent_admission_seconds", "POST to answer, seconds, by route.", "route")
+ADMIT_BATCH = Spread("assent_admit_batch_messages", "Messages in one admission call to Redis.", buckets=SIZES)
+ADMIT_CALL_SECONDS = Spread("assent_admit_call_seconds", "One admission call to Redis, seconds.")
+REPLAYS = Count("assent_idempotent_replays_total", "Answers given again for a known idempotency key.")
+VOIDED = Count("assent_voided_total", "Reservations voided because Kafka did not acknowledge in time.")
+UNANSWERED = Level("assent_edge_unanswered", "Messages taken in and not yet answered.")
+# --- Kafka ---------------------------------------------------------------------------------------------------------
+PUBLISH_BATCH = Spread("assent_publish_batch_records", "Records in one batch sent to Kafka.", "topic", buckets=SIZES)
+PUBLISH_SECONDS = Spread("assent_publish_seconds", "send_batch to acknowledgement, seconds.", "topic")
+PUBLISH_FAILED = Count("assent_publish_failed_total", "Records Kafka did not acknowledge in time.", "topic")
+CONSUMED = Count("assent_consumed_total", "Records taken from a topic.", "topic", "consumer")
+LAG = Level("assent_consumer_lag_records", "Records behind the end of a topic.", "topic", "consumer")
+DEAD_LETTERS = Count("assent_dead_letters_total", "Records nobody could process.", "topic", "consumer")
+# --- delivery ------------------------------------------------------------------------------------------------------
+SUBMISSIONS = Count("assent_submissions_total", "Attempts, by carrier, class and outcome.", "carrier", "cls", "outcome")
+SUBMIT_SECONDS = Spread("assent_submit_seconds", "Submit to the carrier's answer, seconds.", "carrier")
+WAIT_SECONDS = Spread("assent_wait_seconds", "Acceptance to submit, seconds, by class.", "cls", buckets=FAST + (5.0, 10.0, 60.0))
+SLOTS = Level("assent_carrier_slots_used", "Messages in flight to a carrier.", "carrier")
+HELD = Level("assent_held_messages", "Messages waiting in the due table.")
+RELEASED = Count("assent_released_total", "Held messages released, by outcome.", "outcome")
+# --- settlement ----------------------------------------------------------------------------------------------------
+RECEIPTS = Count("assent_receipts_total", "Receipts that changed a status, by status and cause.", "carrier", "status", "cause")
+RECEIPTS_SEEN = Count("assent_receipts_seen_total", "Receipts received, duplicates and late ones included.", "carrier")
+ORPHANS = Level("assent_receipt_orphans", "Receipts waiting for their submit result.")
+END_TO_END_SECONDS = Spread("assent_end_to_end_seconds", "Acceptance to final status, seconds, by class.", "cls", buckets=SLOW)
+REPLIES = Count("assent_replies_total", "Replies, by what they mean.", "meaning")
+SETTLE_BATCH = Spread("assent_settle_batch_rows", "Rows in one settle transaction.", buckets=SIZES)
+SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=FAST + (5.0,))
+REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier's refusal or a cancellation.")
+# --- permissions ---------------------------------------------------------------------------------------------------
+EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
+APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")
+CURSOR = Level("assent_projection_cursor", "Last event applied to every lane.")
+HEAD = Level("assent_events_head", "Last event appended.")
+BEAT_AGE = Level("assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as this process sees it.")
+COLD = Count("assent_cache_cold_total", "Admissions refused because the cache was behind PostgreSQL.")
+
+
+def flush() -> None:
+    """Move everything gathered into Prometheus; each process calls this once a second."""
+    for metric in _ALL:
+        metric.flush()
+
+
+def exposition(shared: Path | None) -> bytes:
+    """The text for /metrics: of every process sharing the folder, or of this one."""
+    flush()
+    if shared is None:
+        return generate_latest(REGISTRY)
+    merged = CollectorRegistry()
+    multiprocess.MultiProcessCollector(merged, str(shared))  # type: ignore[no-untyped-call]
+    return generate_latest(merged)
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Every metric's name and meaning, for the documentation test."""
+    return ((metric.name, metric.help) for metric in _ALL)
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on stderr; standard-library loggers go the same way."""
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(numeric, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+
+
+def logger(room: str) -> Any:
+    """A structured logger bound to a room's name."""
+    return structlog.get_logger(room=room)
