@@ -1,0 +1,1 @@
+"""Everything in Kafka: topics, the coalescing producer, and consumers that never commit past unfinished work."""
