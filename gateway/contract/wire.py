@@ -79,6 +79,8 @@ class Receipt(Record):
 
     carrier: str
     carrier_id: str
+    given_id: str | None = None
+    """The carrier's id as it wrote it, where `carrier_id` (as it is matched) differs."""
     ref: str | None = None
     """Our message id where the carrier echoes it."""
     status: Status
