@@ -158,6 +158,8 @@ class Consent(BaseModel):
     until: int = 0
     max_per_week: int = 0
     entry: int
+    proven_at: int = 0
+    """When it was last given by an act that lifts opt-outs (two records or a solicited Y)."""
 
 
 class Relationship(BaseModel):
@@ -196,3 +198,7 @@ class State(BaseModel):
     relationships: dict[str, Relationship] = {}
     suppressions: dict[str, list[Suppression]] = {}
     preferences: dict[str, Preference] = {}
+    opt_outs: dict[str, int] = {}
+    """Unix ms of the last opt-out of a scope, standing or lifted: a grant that is not newer has no effect, ever."""
+    erased_at_ms: int = 0
+    """When the person's data was erased: grants and relationships that are not newer have no effect."""

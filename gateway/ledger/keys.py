@@ -1,0 +1,134 @@
+"""The ledger's secrets: names of people (pepper), each person's own key (wrapped by the master key), commitments.
+
+A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
+(AES-256-GCM) and a key for tags; disclosing the tag key shows which leaves are the person's and opens nothing else.
+Destroying the wrapped root key therefore erases bodies, number and the link between leaves at once.
+
+Nothing here is ever printed: no repr, no text of an exception and no log line holds a key or a plain body. A process
+keeps at most `KEPT` unwrapped keys in memory; `forget` drops one, and a key that is gone from PostgreSQL is not asked
+for again, since the cache is looked up by the wrapped bytes.
+"""
+
+import hashlib
+import hmac
+import os
+from collections import OrderedDict
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.contract.ids import subject_of
+
+KEPT = 10_000
+KEY_BYTES = 32
+SALT_BYTES = 32
+TAG_BYTES = 16
+NONCE_BYTES = 12
+WRAP_VERSION = b"\x01"
+LEAST_PEPPER = 32
+
+
+class KeyMismatchError(Exception):
+    """A stored secret does not open with the given keys, or is damaged."""
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    """One block of HKDF-Expand; the keys are uniform already, so Extract is left out (RFC 5869 §3.3)."""
+    return hmac.digest(key, b"assent " + purpose + b"\x01", hashlib.sha256)
+
+
+class PersonKeys:
+    """What one person's root key opens."""
+
+    __slots__ = ("_box", "_tag")
+
+    def __init__(self, root: bytes) -> None:
+        self._box = AESGCM(_derive(root, b"body 1"))
+        self._tag = _derive(root, b"tag 1")
+
+    def __repr__(self) -> str:
+        return "PersonKeys(…)"
+
+    def tag(self, counter: int) -> bytes:
+        """The tag of the person's `counter`-th event, counted from 1."""
+        return hmac.digest(self._tag, counter.to_bytes(8, "big"), hashlib.sha256)[:TAG_BYTES]
+
+    def seal(self, plain: bytes, bound: bytes) -> bytes:
+        """Nonce and ciphertext; `bound` has to be given again to open it."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._box.encrypt(nonce, plain, bound)
+
+    def open(self, sealed: bytes, bound: bytes) -> bytes:
+        """What `seal` took."""
+        try:
+            return self._box.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound)
+        except (InvalidTag, ValueError):
+            raise KeyMismatchError("a sealed value does not open") from None
+
+
+class Keys:
+    """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
+
+    __slots__ = ("_kept", "_master", "_pepper", "_wrap")
+
+    def __init__(self, master: bytes, pepper: bytes) -> None:
+        if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
+            raise ValueError(f"the master key is {KEY_BYTES} bytes, the pepper at least {LEAST_PEPPER}")
+        self._pepper = pepper
+        self._master = master
+        self._wrap = AESGCM(_derive(master, b"wrap 1"))
+        self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return "Keys(…)"
+
+    def subject(self, number: str) -> bytes:
+        """The 16-byte name of an E.164 number."""
+        return subject_of(self._pepper, number)
+
+    def checks(self) -> tuple[bytes, bytes]:
+        """Values that tell this pepper and master key from others without giving them away."""
+        return _derive(self._pepper, b"pepper check")[:8], _derive(self._master, b"master check")[:8]
+
+    def new(self, subject: bytes) -> tuple[PersonKeys, bytes]:
+        """A fresh root key's keys, and it wrapped for the `subjects` row."""
+        root = os.urandom(KEY_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
+        wrapped = WRAP_VERSION + nonce + self._wrap.encrypt(nonce, root, b"root" + subject)
+        return self._keep(wrapped, PersonKeys(root)), wrapped
+
+    def unwrap(self, subject: bytes, wrapped: bytes) -> PersonKeys:
+        """The keys of a `subjects` row."""
+        kept = self._kept.get(wrapped)
+        if kept is not None:
+            self._kept.move_to_end(wrapped)
+            return kept
+        try:
+            nonce, sealed = wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
+            root = self._wrap.decrypt(nonce, sealed, b"root" + subject)
+        except (InvalidTag, ValueError):
+            raise KeyMismatchError("a person's key does not open with this master key") from None
+        return self._keep(wrapped, PersonKeys(root))
+
+    def forget(self, wrapped: bytes) -> None:
+        """Drop an erased person's keys from memory."""
+        self._kept.pop(wrapped, None)
+
+    def _keep(self, wrapped: bytes, keys: PersonKeys) -> PersonKeys:
+        self._kept[wrapped] = keys
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return keys
+
+
+def commit(body: bytes, salt: bytes) -> bytes:
+    """The commitment to a canonical body: hiding while the salt is secret, empty of meaning once it is destroyed."""
+    return hmac.digest(salt, body, hashlib.sha256)
+
+
+def bound_to(version: int, seq: int) -> bytes:
+    """What a sealed body is bound to: its form's version and its place in the ledger."""
+    return b"event" + version.to_bytes(2, "big") + seq.to_bytes(8, "big")
+
+
+NUMBER_BOUND = b"number"
