@@ -1,0 +1,109 @@
+"""The due table: messages waiting for their time, or for a breaker scope to close.
+
+Owns `held`. The hold process is its only writer: it adds what `messages.held` brings, and in one transaction takes due
+rows (SKIP LOCKED, so several holders share the work), publishes them and deletes them. A crash between publish and
+commit releases a row twice; the claim drops the second. A row never leaves the table without one of those.
+Every function runs on the connection it is given, so that the caller's transaction bounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from asyncpg import Connection, Record
+
+from gateway.contract.decision import Class
+
+
+class Held(NamedTuple):
+    """One waiting message. Times are Unix milliseconds; `payload` is the `Accepted` record as JSON."""
+
+    id: str
+    due: int
+    expires_at: int
+    attempt: int
+    cls: Class
+    scope: str | None
+    """The breaker scope it is parked for, or none: then only its time counts."""
+    payload: bytes
+
+
+_ADD = """
+INSERT INTO held (id, due, expires_at, attempt, class, scope, payload)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::smallint[], $5::text[], $6::text[], $7::bytea[])
+ON CONFLICT (id) DO UPDATE SET due = excluded.due, expires_at = excluded.expires_at, attempt = excluded.attempt,
+    class = excluded.class, scope = excluded.scope, payload = excluded.payload
+WHERE excluded.attempt > held.attempt
+"""
+_DUE = """
+SELECT id, due, expires_at, attempt, class, scope, payload FROM held WHERE class = $1 AND scope IS NULL AND due <= $2
+ORDER BY due LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+_EXPIRED = """
+SELECT id, due, expires_at, attempt, class, scope, payload FROM held WHERE expires_at <= $1
+ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+
+
+async def add(conn: Connection[Any], rows: Iterable[Held]) -> None:
+    """Put messages in; of one id the newest attempt stays, and adding the same again changes nothing."""
+    newest: dict[str, Held] = {}
+    for row in rows:
+        known = newest.get(row.id)
+        if known is None or row.attempt > known.attempt:
+            newest[row.id] = row
+    if newest:
+        await conn.execute(_ADD, *map(list, zip(*newest.values(), strict=True)))
+
+
+async def due(conn: Connection[Any], cls: Class, now_ms: int, limit: int) -> list[Held]:
+    """Lock and return at most `limit` rows of a class whose time has come, earliest first, parked ones left out.
+
+    Call inside a transaction: publish, `delete`, commit.
+    """
+    return [_held(row) for row in await conn.fetch(_DUE, cls.value, now_ms, limit)]
+
+
+async def expired(conn: Connection[Any], now_ms: int, limit: int) -> list[Held]:
+    """Lock and return rows, parked ones included, whose life is over; they end `expired`. Inside a transaction."""
+    return [_held(row) for row in await conn.fetch(_EXPIRED, now_ms, limit)]
+
+
+async def delete(conn: Connection[Any], ids: Iterable[str]) -> None:
+    """Remove rows that were released or ended."""
+    await conn.execute("DELETE FROM held WHERE id = ANY($1::uuid[])", list(ids))
+
+
+async def park(conn: Connection[Any], ids: Iterable[str], scope: str) -> None:
+    """Make rows wait for a breaker scope instead of their time."""
+    await conn.execute("UPDATE held SET scope = $2 WHERE id = ANY($1::uuid[])", list(ids), scope)
+
+
+async def scopes(conn: Connection[Any]) -> dict[str, int]:
+    """How many rows wait for each breaker scope."""
+    rows = await conn.fetch("SELECT scope, count(*) AS n FROM held WHERE scope IS NOT NULL GROUP BY scope")
+    return {row["scope"]: row["n"] for row in rows}
+
+
+async def unpark(conn: Connection[Any], scope: str) -> int:
+    """Let the rows of a closed scope go at their time again; returns how many."""
+    tag = await conn.execute("UPDATE held SET scope = NULL WHERE scope = $1", scope)
+    return int(tag.rsplit(" ", 1)[1])
+
+
+async def count(conn: Connection[Any]) -> int:
+    """How many messages wait, parked ones included."""
+    return int(await conn.fetchval("SELECT count(*) FROM held"))
+
+
+def _held(row: Record) -> Held:
+    return Held(
+        str(row["id"]),
+        row["due"],
+        row["expires_at"],
+        row["attempt"],
+        Class(row["class"]),
+        row["scope"],
+        row["payload"],
+    )
