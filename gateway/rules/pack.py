@@ -1,0 +1,323 @@
+"""A rule pack: one jurisdiction's purposes, words, hours and windows, loaded from TOML and checked as a whole.
+
+Owns the packaged files in `packs/` and the compiled `Pack` that the other rules read. `load` either gives a whole,
+consistent pack or raises `PackError` with every problem, each with file and line; a process that cannot load its pack
+does not start. Nothing here, or in any other module of this room, knows a purpose by name.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
+
+import orjson
+from pydantic import ValidationError
+
+from gateway.contract.consent import Kind
+from gateway.contract.decision import Basis, Class, Reason
+from gateway.rules import lines, shape, wording
+
+if TYPE_CHECKING:
+    from gateway.rules.plan import Plan
+
+_ASSIGNED = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+class PackError(Exception):
+    """A pack that cannot be used; `problems` are `file:line: what`, every one that was found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a rule comes from."""
+
+    kind: Literal["law", "carrier", "default"]
+    title: str
+    title_zh: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """At most `limit` in `period_ms` (or in the local calendar day). `shared`: the shared window it is part of."""
+
+    limit: int
+    period_ms: int
+    calendar: bool
+    written: str
+    scope: Literal["purpose", "sender", "all"]
+    shared: str | None
+    weekly: bool
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a message is for, and with it everything the pack asks of the message."""
+
+    name: str
+    cls: Class
+    basis: Basis
+    kinds: tuple[Kind, ...]
+    """Relationship kinds that permit it."""
+    topics: tuple[str, ...]
+    """Consent topics that permit it, in order."""
+    ignored_reasons: int
+    """Bitmask `1 << Reason`: suppressions that do not stop it."""
+    approved_ignored_reasons: int
+    """The same for a message that carries a named approval."""
+    stopped_by: tuple[Class, ...]
+    """Classes whose suppression stops it: its own, and those it would otherwise get round."""
+    refusal_text: Literal["required", "forbidden", "optional"]
+    quiet: bool
+    """Whether it keeps to the pack's hours."""
+    windows: tuple[WindowRule, ...]
+    same_text_ms: int
+    """The same text not again within this time; 0 for no such rule."""
+    same_text_source: Source | None
+    request_life_s: int | None
+    """How old the person's own act may be; set where one act permits one message."""
+    port_use: Literal["service", "marketing"]
+    promotional: bool
+    exceptions: re.Pattern[str]
+    """What is not promotional although it contains a promotional word."""
+    title: str
+    title_zh: str
+    example: str
+    source: Source
+
+    @property
+    def single_use(self) -> bool:
+        """Whether each message uses up a person's act (a request, an opt-out)."""
+        return self.request_life_s is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """One loaded pack, immutable but for the plans compiled from it so far."""
+
+    name: str
+    version: str
+    """Name and version, for example `cn@2026.11`."""
+    zone: ZoneInfo
+    zone_name: str
+    hours: tuple[int, int]
+    """Minutes of the local day: from, until."""
+    purposes: Mapping[str, Purpose]
+    refusal_text: str
+    """What is added to a text that needs a way out and has none."""
+    refusal_texts: re.Pattern[str]
+    """The forms taken as present."""
+    refusal_hints: re.Pattern[str]
+    """Those and every other form recognised where none is allowed."""
+    refusal_words: frozenset[str]
+    """What a person writes to refuse, bare (see `wording.bare`)."""
+    promotional: re.Pattern[str]
+    table: shape.PackTable
+    """The file as written: titles, sources, limits."""
+    plans: dict[tuple[str, str], "Plan"] = field(default_factory=dict, repr=False)
+
+    def source(self, name: str) -> Source:
+        """The source that a rule names."""
+        return _source(self.table, name)
+
+    def expires_s(self, kind: Kind, occurred_s: int, expires_s: int | None) -> int:
+        """When a relationship ends (Unix s; 0: while it lasts): as its record says, else by its kind's default life."""
+        if expires_s is not None:
+            return expires_s
+        life = self.table.kinds[kind].life
+        return 0 if life is None else occurred_s + shape.period_ms(life) // 1000
+
+
+def names() -> list[str]:
+    """The packs that come with the gateway."""
+    found = (Path(entry.name) for entry in (resources.files("gateway.rules") / "packs").iterdir())
+    return sorted(entry.stem for entry in found if entry.suffix == ".toml")
+
+
+def load(path_or_name: str) -> Pack:
+    """The pack of that name, or in that `.toml` file. Raises `PackError` with every problem found."""
+    if path_or_name.endswith(".toml"):
+        try:
+            text, where = Path(path_or_name).read_text(encoding="utf-8"), path_or_name
+        except (OSError, UnicodeDecodeError) as fault:
+            raise PackError([f"{path_or_name}:1: cannot be read ({type(fault).__name__})"]) from fault
+    elif path_or_name in names():
+        where = f"packs/{path_or_name}.toml"
+        text = (resources.files("gateway.rules") / where).read_text(encoding="utf-8")
+    else:
+        raise PackError([f"{path_or_name}:1: there is no such pack; there are {', '.join(names())}"])
+    return compiled(_table(text, where))
+
+
+def _table(text: str, where: str) -> shape.PackTable:
+    """The text as a checked table."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        at = _ASSIGNED.search(str(fault))
+        line = int(at[1]) if at else len(text.splitlines()) or 1
+        raise PackError([f"{where}:{line}: not TOML: {_ASSIGNED.sub('', str(fault)).strip()}"]) from fault
+    problems = list(_references(raw))
+    table = None
+    try:
+        table = shape.PackTable.model_validate_json(orjson.dumps(raw))
+    except ValidationError as fault:
+        problems += [(error["loc"], _said(error["msg"], error["type"])) for error in fault.errors(include_url=False)]
+    else:
+        problems += _contradictions(table)
+    if table is None or problems:
+        at_line = lines.index(text)
+        found = {(lines.line_of(at_line, path), ".".join(map(str, path)), what) for path, what in problems}
+        raise PackError([f"{where}:{line}: {path or 'pack'}: {what}" for line, path, what in sorted(found)])
+    return table
+
+
+def _said(message: str, kind: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+
+
+Problem = tuple[tuple[str | int, ...], str]
+
+
+def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Names that stand for nothing, looked for before types are known so that one load reports everything."""
+    sources = raw.get("sources")
+    known = sources if isinstance(sources, dict) else {}
+    for path, table in _tables(raw, ()):
+        if path[:1] != ("sources",) and isinstance(table.get("source"), str) and table["source"] not in known:
+            yield (*path, "source"), f"unknown source {table['source']!r}"
+    windows, purposes = raw.get("windows"), raw.get("purposes")
+    for name, purpose in purposes.items() if isinstance(purposes, dict) else ():
+        used = purpose.get("windows") if isinstance(purpose, dict) else None
+        for window in used if isinstance(used, list) else ():
+            if isinstance(window, str) and not shape.is_limit(window) and window not in (windows or {}):
+                yield ("purposes", name, "windows"), f"unknown window {window!r}"
+
+
+def _tables(raw: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield (*path, key), value
+            yield from _tables(value, (*path, key))
+
+
+def _contradictions(table: shape.PackTable) -> Iterator[Problem]:
+    """What has the right shape and cannot be meant."""
+    if shape.minute_of(table.hours.start) >= shape.minute_of(table.hours.end):
+        yield ("hours", "end"), "ends before it starts"
+    if table.signature.min > table.signature.max:
+        yield ("signature", "max"), "is less than min"
+    if table.refusal_text.add not in table.refusal_text.accepted:
+        yield ("refusal_text", "add"), "is not among the accepted forms"
+    for cls in Class:
+        if cls not in table.classes:
+            yield ("classes",), f"class {cls.value!r} is missing"
+    for kind in Kind:
+        if kind not in table.kinds:
+            yield ("kinds",), f"kind {kind.value!r} is missing"
+    for name, purpose in table.purposes.items():
+        for key, what in _misfits(purpose):
+            yield ("purposes", name, key), what
+
+
+def _misfits(purpose: shape.PurposeTable) -> Iterator[tuple[str, str]]:
+    by_act = purpose.basis in {Basis.REQUEST, Basis.OPT_OUT}
+    if by_act and purpose.request_life is None:
+        yield "basis", "a person's act needs request_life"
+    if not by_act and purpose.request_life is not None:
+        yield "request_life", f"has no meaning on basis {purpose.basis.value!r}"
+    if purpose.basis is Basis.RELATIONSHIP and not purpose.kinds:
+        yield "basis", "a relationship needs kinds"
+    if purpose.basis is not Basis.RELATIONSHIP and purpose.kinds:
+        yield "kinds", f"has no meaning on basis {purpose.basis.value!r}"
+    if by_act and purpose.topics:
+        yield "topics", f"has no meaning on basis {purpose.basis.value!r}"
+    if purpose.cls is Class.MARKETING and purpose.refusal_text != "required":
+        yield "refusal_text", "marketing needs its refusal text"
+    if not by_act and not purpose.windows:
+        yield "windows", "only a single-use act may go without a window"
+    if len(set(purpose.windows)) < len(purpose.windows):
+        yield "windows", "names a window twice"
+
+
+def compiled(table: shape.PackTable) -> Pack:
+    """The pack that a checked table describes."""
+    texts = table.refusal_text
+    return Pack(
+        name=table.name,
+        version=f"{table.name}@{table.version}",
+        zone=ZoneInfo(table.zone),
+        zone_name=table.zone,
+        hours=(shape.minute_of(table.hours.start), shape.minute_of(table.hours.end)),
+        purposes={name: _purpose(name, row, table) for name, row in table.purposes.items()},
+        refusal_text=texts.add,
+        refusal_texts=wording.pattern(texts.accepted),
+        refusal_hints=wording.pattern((*texts.accepted, *texts.other)),
+        refusal_words=frozenset(map(wording.bare, (*table.refusal_words.words, *texts.accepted))),
+        promotional=wording.pattern(table.promotional.words),
+        table=table,
+    )
+
+
+def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purpose:
+    of_class = table.classes[row.cls]
+    shared = [table.windows[window] for window in row.windows if not shape.is_limit(window)]
+    same_text = max((window for window in shared if window.same_text), key=_same_text_ms, default=None)
+    own_topics = (name, name.partition(".")[0]) if row.basis is Basis.CONSENT else ()
+    return Purpose(
+        name=name,
+        cls=row.cls,
+        basis=row.basis,
+        kinds=row.kinds,
+        topics=tuple(dict.fromkeys((*own_topics, *row.topics))),
+        ignored_reasons=_mask(row.ignores),
+        approved_ignored_reasons=_mask((*row.ignores, *row.approved_ignores)),
+        stopped_by=tuple(dict.fromkeys((row.cls, *row.stopped_by))),
+        refusal_text=row.refusal_text,
+        quiet=row.quiet,
+        windows=tuple(rule for window in row.windows for rule in _windows(window, row, table)),
+        same_text_ms=_same_text_ms(same_text) if same_text else 0,
+        same_text_source=_source(table, same_text.source) if same_text else None,
+        request_life_s=shape.period_ms(row.request_life) // 1000 if row.request_life else None,
+        port_use=of_class.port,
+        promotional=of_class.promotional,
+        exceptions=wording.pattern((*table.promotional.exceptions, *row.names)),
+        title=row.title,
+        title_zh=row.title_zh,
+        example=row.example,
+        source=_source(table, row.source),
+    )
+
+
+def _windows(written: str, row: shape.PurposeTable, table: shape.PackTable) -> Iterator[WindowRule]:
+    if shape.is_limit(written):
+        yield WindowRule(*shape.limit_of(written), written, "purpose", None, False, _source(table, row.source))
+        return
+    window = table.windows[written]
+    for part in window.limits:
+        rule = shape.limit_of(part.limit)
+        yield WindowRule(*rule, part.limit, part.scope, written, part.weekly, _source(table, window.source))
+
+
+def _same_text_ms(window: shape.WindowTable) -> int:
+    return shape.period_ms(window.same_text) if window.same_text else 0
+
+
+def _mask(reasons: tuple[str, ...]) -> int:
+    mask = 0
+    for reason in reasons:
+        mask |= 1 << Reason[reason.upper()]
+    return mask
+
+
+def _source(table: shape.PackTable, name: str) -> Source:
+    found = table.sources[name]
+    return Source(found.kind, found.title, found.title_zh)

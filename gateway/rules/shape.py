@@ -1,0 +1,233 @@
+"""The shape of a pack file: every key it may have, its type and its notation.
+
+Owns the models that a pack's TOML is checked against, and its notations: periods ("10m") and limits ("5/1h", "3/day").
+Pure; a value that does not fit is an error with its path, which `pack` turns into file and line.
+"""
+
+import re
+from typing import Annotated, Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from gateway.contract.consent import Kind
+from gateway.contract.decision import Basis, Class
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PERIOD = re.compile(r"([1-9][0-9]{0,4})([smhd])")
+_LIMIT = re.compile(r"([1-9][0-9]?)/(day|[1-9][0-9]{0,4}[smhd])")
+MAX_LIMIT = 64
+"""The longest log of times a window keeps (`guard`)."""
+
+
+class Limit(NamedTuple):
+    """At most `most` in `period_ms`; `calendar`: in the local calendar day instead of any 24 hours."""
+
+    most: int
+    period_ms: int
+    calendar: bool
+
+
+def period_ms(written: str) -> int:
+    """A period such as "30s", "10m", "24h" or "180d"; ValueError when it is none."""
+    match = _PERIOD.fullmatch(written)
+    if match is None:
+        raise ValueError(f"not a period such as 10m or 24h: {written!r}")
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def limit_of(written: str) -> Limit:
+    """A limit such as "5/1h" (rolling) or "3/day" (calendar); ValueError when it is none."""
+    match = _LIMIT.fullmatch(written)
+    if match is None or int(match[1]) > MAX_LIMIT:
+        raise ValueError(f"not a limit such as 5/1h or 3/day, at most {MAX_LIMIT}: {written!r}")
+    calendar = match[2] == "day"
+    return Limit(int(match[1]), _UNITS_MS["d"] if calendar else period_ms(match[2]), calendar)
+
+
+def is_limit(written: str) -> bool:
+    """Whether a purpose's window is a limit of its own; otherwise it names a shared window."""
+    return "/" in written
+
+
+def minute_of(written: str) -> int:
+    """The minute of the day that `HH:MM` names; 24:00 is the day's end."""
+    return int(written[:2]) * 60 + int(written[3:])
+
+
+def _period(written: str) -> str:
+    period_ms(written)
+    return written
+
+
+def _limit(written: str) -> str:
+    limit_of(written)
+    return written
+
+
+def _window(written: str) -> str:
+    return _limit(written) if is_limit(written) else written
+
+
+def _zone(written: str) -> str:
+    try:
+        ZoneInfo(written)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as fault:
+        raise ValueError(f"not a time zone: {written!r}") from fault
+    return written
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Words = Annotated[tuple[Text, ...], Field(min_length=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Shared = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{0,7}$")]
+Dotted = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}$")]
+Time = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+Period = Annotated[str, AfterValidator(_period)]
+Written = Annotated[str, AfterValidator(_limit)]
+Windowed = Annotated[str, AfterValidator(_window)]
+Zone = Annotated[str, AfterValidator(_zone)]
+ReasonName = Literal["opt_out", "complaint", "dead_number", "manual", "carrier", "regulator"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SourceTable(_Table):
+    """Where a rule comes from: a law, a carrier's terms, or this pack's own default."""
+
+    kind: Literal["law", "carrier", "default"]
+    title: Text
+    title_zh: Text
+
+
+class SignatureTable(_Table):
+    """The brackets around a sender's name, and how long the name may be."""
+
+    open: Annotated[str, StringConstraints(min_length=1, max_length=1)]
+    close: Annotated[str, StringConstraints(min_length=1, max_length=1)]
+    min: Annotated[int, Field(ge=1)]
+    max: Annotated[int, Field(ge=1)]
+    source: Name
+
+
+class LengthTable(_Table):
+    """The longest text, in UTF-16 units, everything included."""
+
+    max: Annotated[int, Field(ge=1, le=2000)]
+    source: Name
+
+
+class RefusalTextTable(_Table):
+    """The way out that a text offers: what is added, what is taken as present, what else is recognised."""
+
+    add: Text
+    accepted: Words
+    other: tuple[Text, ...] = ()
+    source: Name
+
+
+class WordsTable(_Table):
+    """The words by which a person refuses."""
+
+    words: Words
+    source: Name
+
+
+class PromotionalTable(_Table):
+    """The words that make a text promotional, and what merely contains them."""
+
+    words: Words
+    exceptions: tuple[Text, ...] = ()
+    source: Name
+
+
+class HoursTable(_Table):
+    """The local hours in which quiet purposes may be sent."""
+
+    start: Time
+    end: Time
+    source: Name
+
+
+class ClassTable(_Table):
+    """A class: the use of the port it goes through, and whether it may promote."""
+
+    title: Text
+    title_zh: Text
+    port: Literal["service", "marketing"]
+    promotional: bool
+    source: Name
+
+
+class KindTable(_Table):
+    """A relationship kind and its default life."""
+
+    title: Text
+    title_zh: Text
+    life: Period | None = None
+    source: Name
+
+
+class LimitTable(_Table):
+    """One limit of a shared window: per sender, or over all senders."""
+
+    limit: Written
+    scope: Literal["sender", "all"]
+    weekly: bool = False
+
+
+class WindowTable(_Table):
+    """A window that several purposes share."""
+
+    title: Text
+    title_zh: Text
+    limits: Annotated[tuple[LimitTable, ...], Field(min_length=1)]
+    same_text: Period | None = None
+    source: Name
+
+
+class PurposeTable(_Table):
+    """One purpose: the row of the table a client's developer reads."""
+
+    cls: Class = Field(alias="class")
+    basis: Basis
+    kinds: tuple[Kind, ...] = ()
+    topics: tuple[Dotted, ...] = ()
+    request_life: Period | None = None
+    ignores: tuple[ReasonName, ...] = ()
+    approved_ignores: tuple[ReasonName, ...] = ()
+    stopped_by: tuple[Class, ...] = ()
+    refusal_text: Literal["required", "forbidden", "optional"]
+    quiet: bool
+    windows: tuple[Windowed, ...]
+    names: tuple[Text, ...] = ()
+    source: Name
+    title: Text
+    title_zh: Text
+    example: Text
+
+
+class PackTable(_Table):
+    """A whole pack file."""
+
+    format: Literal[1]
+    name: Name
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}\.[0-9]{1,2}(\.[0-9]+)?$")]
+    zone: Zone
+    title: Text
+    title_zh: Text
+    notice: Text
+    notice_zh: Text
+    sources: dict[Name, SourceTable]
+    signature: SignatureTable
+    length: LengthTable
+    refusal_text: RefusalTextTable
+    refusal_words: WordsTable
+    promotional: PromotionalTable
+    hours: HoursTable
+    classes: dict[Class, ClassTable]
+    kinds: dict[Kind, KindTable]
+    windows: dict[Shared, WindowTable] = {}
+    purposes: Annotated[dict[Dotted, PurposeTable], Field(min_length=1)]
