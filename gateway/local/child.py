@@ -80,12 +80,8 @@ class Child:
     def identity(self) -> dict[str, float | str] | None:
         """What tells this process from a later one with the same id."""
         pid = self.pid
-        try:
-            return (
-                None if pid is None else {"name": self.name, "pid": pid, "started": psutil.Process(pid).create_time()}
-            )
-        except psutil.NoSuchProcess:
-            return None
+        started = None if pid is None else started_at(pid)
+        return None if pid is None or started is None else {"name": self.name, "pid": pid, "started": started}
 
     def ask(self) -> None:
         """Ask it to stop, without waiting."""
@@ -121,3 +117,12 @@ class Child:
                 return "\n".join(log.read()[-20_000:].decode(errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return ""
+
+
+def started_at(pid: int) -> float | None:
+    """When the process with this id started, or None when there is none (or only its remains)."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,13 +1,16 @@
 """The embedded Kafka: one real KRaft broker and controller in one process, on loopback.
 
 Owns the broker's properties and its log folder. The quorum's voters name a port, so properties are written anew at
-every start. A crash loses nothing that was flushed by the system: replication is 1 here, so `acks=all` means this broker.
+every start. A killed broker loses nothing it acknowledged: written pages belong to the system, and replication is 1.
 """
 
+import base64
+import os
 import secrets
 import socket
 import struct
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +22,6 @@ FLAGS = (
     f"-Xms{HEAP_MB // 3}m",
     f"-Xmx{HEAP_MB}m",
     "-XX:+UseSerialGC",
-    "-Xshare:auto",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -33,9 +35,17 @@ class Kafka:
     name = "Kafka"
 
     def __init__(
-        self, home: Path, port: int, controller_port: int, log: Path, report: java.Report = lambda _: None
+        self,
+        home: Path,
+        port: int,
+        controller_port: int,
+        log: Path,
+        report: java.Report = lambda _: None,
+        *,
+        fds: Sequence[int] = (),
     ) -> None:
-        self.home, self.port, self.controller_port, self._log, self._report = home, port, controller_port, log, report
+        self.home, self.port, self.controller_port = home, port, controller_port
+        self._log, self._report, self._fds = log, report, tuple(fds)
         self.child = Child(self.name, [], log=log)
 
     @property
@@ -50,22 +60,26 @@ class Kafka:
         properties = self.home / "server.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings().items()))
         if not (self.home / "data/meta.properties").exists():
-            identity = secrets.token_urlsafe(16)[:22]
-            tool = [
-                runtime,
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+UseSerialGC",
-                "-cp",
-                class_path,
-                "kafka.tools.StorageTool",
-            ]
-            tool += ["format", "-t", identity, "-c", str(properties)]
-            made = subprocess.run(tool, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-            if made.returncode:
-                raise RuntimeError(f"Kafka's log folder could not be formatted: {made.stderr.strip()[-1000:]}")
+            self._format([runtime, *FLAGS, "-XX:TieredStopAtLevel=1", "-cp", class_path])
         self.child = Child(
-            self.name, [runtime, *FLAGS, "-cp", class_path, "kafka.Kafka", str(properties)], log=self._log, grace_s=15.0
+            self.name,
+            [runtime, *FLAGS, "-cp", class_path, "kafka.Kafka", properties.name],
+            log=self._log,
+            env=utf8(),
+            cwd=self.home,
+            grace_s=15.0,
+            fds=self._fds,
         )
+
+    def _format(self, jvm: list[str]) -> None:
+        """Give the new log folder its cluster id: 16 bytes in base64 that do not begin with `-`."""
+        identity = base64.urlsafe_b64encode(b"A" + secrets.token_bytes(15)).decode().rstrip("=")
+        command = [*jvm, "kafka.tools.StorageTool", "format", "-t", identity, "-c", "server.properties"]
+        made = subprocess.run(  # noqa: S603 - the command is ours
+            command, capture_output=True, text=True, cwd=self.home, env=utf8(), timeout=60, check=False
+        )
+        if made.returncode:
+            raise RuntimeError(f"Kafka's log folder could not be formatted: {made.stderr.strip()[-1000:]}")
 
     def _settings(self) -> dict[str, object]:
         listen = f"PLAINTEXT://127.0.0.1:{self.port}"
@@ -77,7 +91,7 @@ class Kafka:
             "advertised.listeners": listen,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "log.dirs": self.home / "data",
+            "log.dirs": "data",  # below the working folder: properties are Latin-1, a home may be 数据
             "auto.create.topics.enable": "false",
             "num.partitions": 2,
             "default.replication.factor": 1,
@@ -96,7 +110,7 @@ class Kafka:
             "num.network.threads": 2,
             "num.io.threads": 4,
             # A broker that was killed is let in again only when its old session is over (9 s by default).
-            "broker.session.timeout.ms": 4000,
+            "broker.session.timeout.ms": 3000,
             "broker.heartbeat.interval.ms": 500,
         }
 
@@ -117,3 +131,8 @@ class Kafka:
     def stop(self) -> None:
         """Stop it; segments are closed cleanly, so the next start need not check them."""
         self.child.stop()
+
+
+def utf8() -> dict[str, str]:
+    """Our environment with a UTF-8 locale: in another one, Java cannot open a folder named 数据."""
+    return dict(os.environ) | {"LC_ALL": "C.UTF-8"}

@@ -16,7 +16,7 @@ from gateway.local.kafka import Kafka
 from gateway.local.postgres import Postgres
 from gateway.local.valkey import Valkey
 
-__all__ = ["Failed", "Kafka", "Part", "Postgres", "Valkey", "bring_up", "free_port", "free_ports"]
+__all__ = ["Kafka", "Part", "PartError", "Postgres", "Valkey", "bring_up", "free_port", "free_ports"]
 
 
 class Part(Protocol):
@@ -42,7 +42,7 @@ class Part(Protocol):
         """Stop it within its grace."""
 
 
-class Failed(RuntimeError):
+class PartError(RuntimeError):
     """A part did not start; the text says which, how it ended and what it said."""
 
 
@@ -52,9 +52,10 @@ def bring_up(
     timeout_s: float = 60.0,
     prepare_timeout_s: float = 600.0,
     on_ready: Callable[[Part, float], None] = lambda _part, _seconds: None,
+    on_start: Callable[[], None] = lambda: None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Prepare all at once, start each as soon as it is prepared, return when all are ready; `check` may raise to stop."""
+    """Prepare all at once, start each once prepared, return when all are ready; `check` may raise to stop."""
     began = time.monotonic()
     pool = ThreadPoolExecutor(max_workers=max(len(parts), 1), thread_name_prefix="prepare")
     preparing: dict[str, Future[None]] = {part.name: pool.submit(part.prepare) for part in parts}
@@ -68,9 +69,10 @@ def bring_up(
                     if preparing[part.name].done():
                         preparing[part.name].result()
                         part.start()
+                        on_start()
                         started[part.name] = time.monotonic()
                     elif time.monotonic() - began > prepare_timeout_s:
-                        raise Failed(f"{part.name} could not be prepared within {prepare_timeout_s:.0f} s")
+                        raise PartError(f"{part.name} could not be prepared within {prepare_timeout_s:.0f} s")
                 elif part.ready():
                     on_ready(part, time.monotonic() - began)
                     waiting.remove(part)
@@ -87,7 +89,7 @@ def gone(part: Part, started: float, timeout_s: float) -> None:
     if how is None and time.monotonic() - started > timeout_s:
         how = f"not ready after {timeout_s:.0f} s"
     if how is not None:
-        raise Failed(f"{part.name}: {how}\n{part.child.said()}")
+        raise PartError(f"{part.name}: {how}\n{part.child.said()}")
 
 
 def free_port() -> int:

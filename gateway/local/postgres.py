@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class Postgres:
 
     name = "PostgreSQL"
 
-    def __init__(self, home: Path, port: int, log: Path) -> None:
-        self.home, self.port, self._log = home, port, log
+    def __init__(self, home: Path, port: int, log: Path, *, fds: Sequence[int] = ()) -> None:
+        self.home, self.port, self._log, self._fds = home, port, log, tuple(fds)
         self.note: str | None = None
         self.child = Child(self.name, [], log=log)
 
@@ -84,6 +85,7 @@ class Postgres:
             uid=uid,
             cwd=data if uid < 0 else Path("/"),
             stop_signal=signal.SIGINT,
+            fds=self._fds,
         )
 
     def _within_reach(self, data: Path, install: Path, uid: int) -> tuple[Path, Path]:

@@ -5,6 +5,7 @@ everysec`); the lanes' cursors are written with the data, so a lost second heals
 """
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,14 +30,16 @@ class Valkey:
 
     name = "Valkey"
 
-    def __init__(self, home: Path, port: int, log: Path, *, cluster_port: int | None = None) -> None:
+    def __init__(
+        self, home: Path, port: int, log: Path, *, fds: Sequence[int] = (), cluster_port: int | None = None
+    ) -> None:
         self.home, self.port, self.cluster_port = home, port, cluster_port
         settings = SETTINGS | {"port": str(port), "dir": str(home)}
         if cluster_port is not None:
             settings |= {"cluster-enabled": "yes", "cluster-port": str(cluster_port), "cluster-node-timeout": "2000"}
             settings |= {"cluster-config-file": "nodes.conf", "databases": "1"}
         words = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        self.child = Child(self.name, [binary(), *words], log=log)
+        self.child = Child(self.name, [binary(), *words], log=log, fds=fds)
 
     @property
     def endpoint(self) -> str:
