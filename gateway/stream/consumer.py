@@ -1,0 +1,208 @@
+"""Work on records one by one: bounded, in order per key, committed only past finished work, dead letters never silent.
+
+Owns the records between reading and commit. Promises: at most `in_flight` records are taken at once; a record's
+offset is committed only when it and everything before it is finished; a record that cannot be decoded, or whose work
+fails `attempts` times, is published to topic `dead` and acknowledged there before its offset moves; an outage
+(`outages`) is waited out instead. A crash repeats the records that were not committed: work must be idempotent.
+"""
+
+import asyncio
+import base64
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from gateway.contract.wire import DeadLetter, Record
+from gateway.stream.codec import Undecodable, decode, encode
+from gateway.stream.group import GroupReader
+from gateway.stream.producer import Producer, StreamBusy
+from gateway.stream.progress import Progress
+from gateway.stream.reader import Message, Place
+from gateway.stream.topics import OffsetsLost, Topics
+from gateway.telemetry import DEAD_LETTERS, logger
+
+log = logger("stream")
+R = TypeVar("R", bound=Record)
+
+COMMIT_EVERY_S = 0.2
+DRAIN_S = 5.0
+"""How long a revocation lets begun work finish."""
+IDLE_S = 60.0
+"""A member that reads nothing for minutes is put out of its group, so a full one still asks now and then."""
+BACKOFF_S = (0.1, 5.0)
+DEAD_VALUE_BYTES = 600_000
+"""A longer value is cut: base64 of it would not fit a record. The letter says where the whole one is."""
+
+
+class Consumer(Generic[R]):
+    """A group's member that calls `work` with each record of its topics."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        topics: Sequence[str],
+        names: Topics,
+        *,
+        model: type[R],
+        work: Callable[[R, Message], Awaitable[None]],
+        producer: Producer,
+        consumer: str,
+        in_flight: int = 256,
+        attempts: int = 3,
+        outages: tuple[type[Exception], ...] = (OSError, TimeoutError),
+    ) -> None:
+        """`consumer` labels metrics and dead letters; a group without offsets begins at the topic's beginning."""
+        self._names, self._model, self._work, self._producer = names, model, work, producer
+        self._name, self._in_flight, self._attempts, self._outages = consumer, in_flight, attempts, outages
+        self._reader = GroupReader(
+            bootstrap, group, topics, names, consumer=consumer, on_assigned=self._assigned, on_revoked=self._revoked
+        )
+        self._progress: dict[Place, Progress] = {}
+        self._committed: dict[Place, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tails: dict[tuple[Place, bytes | None], asyncio.Task[None]] = {}
+        self._stopping = False
+        self._next_commit = 0.0
+
+    async def start(self, *, deadline_s: float = 30.0) -> None:
+        """Join the group. Raises KafkaError or TimeoutError."""
+        await self._reader.start(deadline_s=deadline_s)
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises OffsetsLost."""
+        while not self._stopping:
+            free = self._in_flight - len(self._tasks)
+            if free <= 0:
+                await self._await_slot()
+                continue
+            read = await self._reader.getmany(0.05 if self._tasks else 0.25, free)
+            if read.epoch == self._reader.epoch:
+                for messages in read.batch.values():
+                    for message in messages:
+                        self._begin(message)
+            await self._commit_when_due(read.epoch)
+
+    async def stop(self) -> None:
+        """Finish or cancel what is begun, commit, leave the group; bounded."""
+        self._stopping = True
+        await self._reader.stop()
+
+    def _begin(self, message: Message) -> None:
+        place, key = message.place, (message.place, message.key)
+        self._progress[place].begin(message.offset)
+        task = asyncio.create_task(self._one(message, self._tails.get(key)))
+        self._tasks.add(task)
+        self._tails[key] = task
+        task.add_done_callback(lambda done: self._forget(key, done))
+
+    def _forget(self, key: tuple[Place, bytes | None], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._tails.get(key) is task:
+            del self._tails[key]
+
+    async def _one(self, message: Message, before: asyncio.Task[None] | None) -> None:
+        """One record to its end; the one before it with the same key ends first."""
+        progress = self._progress[message.place]
+        if before is not None:
+            await asyncio.wait([before])
+        error = await self._attempt(message)
+        if error is not None:
+            await self._bury(message, error)
+        progress.finish(message.offset)
+
+    async def _attempt(self, message: Message) -> str | None:
+        """None when the work is done, else the class of what stopped it for good."""
+        try:
+            record = decode(self._model, message.value)
+        except Undecodable as fault:
+            return type(fault).__name__
+        failures, delay_s = 0, BACKOFF_S[0]
+        while True:
+            try:
+                await self._work(record, message)
+            except self._outages as fault:
+                log.warning("work_waits", consumer=self._name, error=type(fault).__name__)
+            except Exception as fault:  # noqa: BLE001 - the work's own fault: counted, then buried
+                failures += 1
+                log.warning("work_failed", consumer=self._name, error=type(fault).__name__, failures=failures)
+                if failures >= self._attempts:
+                    return type(fault).__name__
+            else:
+                return None
+            await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            delay_s = min(delay_s * 2, BACKOFF_S[1])
+
+    async def _bury(self, message: Message, error: str) -> None:
+        """Publish the dead letter; tried until Kafka has it, for the offset may not move before."""
+        place, value = message.place, message.value or b""
+        letter = DeadLetter(
+            topic=self._names.label(place.topic),
+            partition=place.partition,
+            offset=message.offset,
+            consumer=self._name,
+            error=error,
+            key_hex=None if message.key is None else message.key.hex(),
+            value_b64=base64.b64encode(value[:DEAD_VALUE_BYTES]).decode(),
+            at=time.time_ns() // 1_000_000,
+        )
+        pair = (message.key or b"", encode(letter))
+        delay_s = BACKOFF_S[0]
+        while True:
+            try:
+                if (await self._producer.publish(self._names.dead, [pair]))[0] is not None:
+                    break
+            except StreamBusy:
+                pass
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, BACKOFF_S[1])
+        DEAD_LETTERS.add(1, letter.topic, self._name)
+        log.error("dead_letter", consumer=self._name, topic=letter.topic, offset=message.offset, error=error)
+
+    async def _await_slot(self) -> None:
+        done, _ = await asyncio.wait(self._tasks, timeout=COMMIT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+        await self._commit_when_due(self._reader.epoch)
+        if not done and time.monotonic() - self._next_commit > IDLE_S:
+            places = self._reader.places
+            self._reader.pause(places)
+            await self._reader.getmany(0.0, 1)
+            self._reader.resume(places)
+            self._next_commit = time.monotonic()
+
+    async def _commit_when_due(self, epoch: int) -> None:
+        if time.monotonic() >= self._next_commit and await self._commit(epoch):
+            self._next_commit = time.monotonic() + COMMIT_EVERY_S
+
+    async def _commit(self, epoch: int) -> bool:
+        """Commit what moved; whether anything did."""
+        moved = {
+            place: at
+            for place, progress in self._progress.items()
+            if (at := progress.position) is not None and at != self._committed.get(place)
+        }
+        if moved and await self._reader.commit(moved, epoch):
+            self._committed.update(moved)
+        return bool(moved)
+
+    async def _assigned(self, places: frozenset[Place], _epoch: int) -> None:
+        self._progress = {place: Progress() for place in places}
+        self._committed = {}
+        begins: dict[Place, int] | None = None
+        for place in places:
+            try:
+                self._committed[place] = await self._reader.committed(place)
+            except OffsetsLost:
+                begins = begins or await self._reader.begins()
+                if begins is None:
+                    raise TimeoutError from None
+                self._reader.seek(place, begins[place])
+
+    async def _revoked(self, _places: frozenset[Place], epoch: int) -> None:
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._commit(epoch)
+        self._progress, self._committed = {}, {}
