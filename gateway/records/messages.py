@@ -42,6 +42,8 @@ class Message(NamedTuple):
     parts: int
     parts_delivered: int
     accepted_at: int | None
+    settled_at: int | None
+    """When we learned the present status."""
     timeline: list[Entry]
 
     @property
@@ -51,8 +53,8 @@ class Message(NamedTuple):
 
 
 _SELECT = """
-SELECT m.id, m.subject, m.accepted_at, m.entry, m.status, m.cause, m.attempt, m.parts, m.parts_delivered, m.code,
-       m.carrier, m.carrier_id, m.client_ref, m.timeline,
+SELECT m.id, m.subject, m.accepted_at, m.settled_at, m.entry, m.status, m.cause, m.attempt, m.parts,
+       m.parts_delivered, m.code, m.carrier, m.carrier_id, m.client_ref, m.timeline,
        o.client, o.sender, o.purpose, o.class, o.port, o.pack, o.basis, o.campaign, o.list_source
 FROM messages m LEFT JOIN message_origins o ON o.id = m.origin
 """
@@ -128,5 +130,6 @@ def _message(row: Record) -> Message:
         parts=row["parts"],
         parts_delivered=row["parts_delivered"].bit_count(),
         accepted_at=row["accepted_at"],
+        settled_at=row["settled_at"],
         timeline=timeline.decode(row["timeline"]),
     )

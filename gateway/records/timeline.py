@@ -46,6 +46,7 @@ class Entry(NamedTuple):
     at: int
     status: Status
     attempt: int = 1
+    """Which attempt; 0 for a receipt, which does not know."""
     carrier: str | None = None
     code: str | None = None
     """The carrier's raw code, or ours."""

@@ -33,12 +33,13 @@ CREATE TABLE messages (
     subject         bytea,
     origin          int,
     accepted_at     bigint,
+    settled_at      bigint,
     entry           bigint,
     rank            int      NOT NULL,
     status          smallint NOT NULL,
     cause           smallint NOT NULL DEFAULT 0,
     attempt         smallint NOT NULL DEFAULT 1,
-    parts           smallint NOT NULL DEFAULT 1,
+    parts           smallint NOT NULL DEFAULT 0,
     parts_delivered bigint   NOT NULL DEFAULT 0,
     code            text,
     carrier         text,
@@ -48,7 +49,8 @@ CREATE TABLE messages (
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE messages IS
-    'One row a message. Status and cause are numbers (view message_log spells them); rank only ever grows. Rows without
+    'One row a message. Status and cause are numbers (view message_log spells them); rank only ever grows;
+     settled_at is when we learned the present status, parts 0 means not known yet. Rows without
      accepted_at are known only from a result or receipt whose message has not been read yet.';
 CREATE INDEX messages_subject ON messages (subject, id);
 CREATE INDEX messages_client_ref ON messages (client_ref, id) WHERE client_ref IS NOT NULL;
@@ -110,6 +112,15 @@ CREATE TABLE refunds_due (
 );
 COMMENT ON TABLE refunds_due IS 'Window slots to give back; written with the status, removed once the cache has taken it.';
 
+CREATE TABLE suppressions_due (
+    id      uuid   PRIMARY KEY,
+    subject bytea  NOT NULL,
+    scope   text   NOT NULL,
+    at      bigint NOT NULL
+);
+COMMENT ON TABLE suppressions_due IS
+    'Recipients a carrier refuses for itself; written with the status, removed once the suppression is an event.';
+
 CREATE TABLE replies (
     carrier     text     NOT NULL,
     reply_id    text     NOT NULL,
@@ -142,7 +153,8 @@ CREATE FUNCTION status_word(status smallint) RETURNS text LANGUAGE sql IMMUTABLE
     (ARRAY['held', 'queued', 'sent', 'delivered', 'undelivered', 'expired', 'rejected', 'cancelled', 'unknown'])[status];
 
 CREATE VIEW message_log AS
-SELECT m.id, to_timestamp(m.accepted_at / 1000.0) AS accepted_at, encode(m.subject, 'hex') AS subject,
+SELECT m.id, to_timestamp(m.accepted_at / 1000.0) AS accepted_at,
+       to_timestamp(m.settled_at / 1000.0) AS settled_at, encode(m.subject, 'hex') AS subject,
        status_word(m.status) AS status, m.cause, m.code, m.carrier, m.carrier_id, m.attempt, m.parts, m.entry,
        m.client_ref, o.client, o.sender, o.purpose, o.class, o.port, o.pack, o.basis, o.campaign, o.list_source, m.timeline
 FROM messages m LEFT JOIN message_origins o ON o.id = m.origin;
