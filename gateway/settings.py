@@ -15,7 +15,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class Settings(BaseSettings):
     """One process's configuration. Field names upper-cased behind `ASSENT_` are the environment's names."""
 
-    model_config = SettingsConfigDict(env_prefix="ASSENT_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ASSENT_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Valkey or Redis; `redis+cluster://host:port` for a cluster")
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, comma-separated")

@@ -7,6 +7,7 @@ Logs are JSON lines with an event name and fields; `masked` fields only (see `co
 
 import logging
 import sys
+import traceback
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,13 @@ def documented() -> Iterator[tuple[str, str]]:
     return ((metric.name, metric.help) for metric in _ALL)
 
 
+def _where_only(exc_info: Any) -> list[dict[str, Any]]:
+    """An exception as its class and the lines it passed: never its text or locals, which may quote a person."""
+    kind, _, trace = exc_info
+    frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(trace)]
+    return [{"exception": kind.__name__ if kind else "none", "frames": frames[-12:]}]
+
+
 def configure_logging(level: str) -> None:
     """JSON lines on stderr; standard-library loggers go the same way."""
     numeric = logging.getLevelNamesMapping()[level.upper()]
@@ -172,7 +180,7 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_where_only),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),

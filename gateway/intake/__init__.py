@@ -1,0 +1,7 @@
+"""One way to send: every message, new, held or retried, is prepared, bound, admitted and published here."""
+
+from gateway.intake.answer import Answer
+from gateway.intake.intake import Intake
+from gateway.intake.release import Released, release
+
+__all__ = ["Answer", "Intake", "Released", "release"]

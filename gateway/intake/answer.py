@@ -1,0 +1,32 @@
+"""What an accepted message is answered, and the form in which a record keeps it for a retry of the same key."""
+
+from typing import NamedTuple
+
+import msgpack
+
+from gateway.contract.decision import Basis
+
+
+class Answer(NamedTuple):
+    """The 202: the message is durable. `release_at_ms` where it is held; `entry` is the ledger entry relied on."""
+
+    id: str
+    status: str
+    release_at_ms: int | None
+    parts: int
+    basis: Basis
+    entry: int | None
+    pack: str
+    replayed: bool = False
+
+
+def store(release_at_ms: int | None, parts: int, pack: str) -> bytes:
+    """What the record keeps beside its own state, entry and basis."""
+    packed: bytes = msgpack.packb((release_at_ms, parts, pack))
+    return packed
+
+
+def recall(kept: bytes) -> tuple[int | None, int, str]:
+    """What `store` kept: release time, parts, pack."""
+    release_at_ms, parts, pack = msgpack.unpackb(kept)
+    return release_at_ms, parts, pack

@@ -1,0 +1,381 @@
+"""One way to send: prepare, bind, admit, publish; void what Kafka did not take. Used by the edge and by releases.
+
+Order (MECHANISMS 1): bind the key (another body: 409) -> admit under the bound id -> publish -> answer. Nothing is
+confirmed afterwards. Dying after *bind* leaves a binding whose retry admits under the same id; after *admit*, a
+reservation whose retry publishes the same id (the claim drops a copy), at worst a window slot too many used, never one
+too few; after *publish*, a message that will be sent and whose retry gets the same answer.
+A publish that is not acknowledged in time may still land: its reservation is voided, and the claim refuses `void`.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway import telemetry
+from gateway.contract.codes import Code
+from gateway.contract.decision import Basis, Class, Refusal
+from gateway.contract.ids import lane_of, new_id, subject_of
+from gateway.contract.message import SendRequest
+from gateway.contract.registry import Client
+from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lease, Mode, Verdict, VoidAsk, long_windows
+from gateway.intake.answer import Answer, recall, store
+from gateway.intake.coalesce import Coalescer
+from gateway.intake.prepare import DAY_MS, Prepared, Route, Routes, due, ms, prepare
+from gateway.rules import hours
+from gateway.rules.pack import Pack
+from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
+
+UNAVAILABLE = Refusal(Code.UNAVAILABLE, "", 1)
+STALE = Refusal(Code.UNAVAILABLE, "the permission projection shows no sign of life", 5)
+COLD_RETRY_S = 2
+PUBLISH_S = 1.3
+"""Leaves time to void what Kafka did not acknowledge before the edge's own deadline."""
+BREAKER_RETRY_S = 60
+
+
+@dataclass(slots=True)
+class Job:
+    """One message on its way through this call; `at` is its place in the answer."""
+
+    at: int
+    prepared: Prepared
+    subject: bytes
+    id: str
+    binding: Binding | None = None
+    bound: bool = False
+    mode: Mode = Mode.ADMIT
+    due_ms: int | None = None
+    verdict: Verdict | None = None
+
+
+class Intake:
+    """Admits and publishes. One object a process; safe for any number of concurrent callers of one loop."""
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        cfg: Cfg,
+        lease: Lease,
+        producer: Producer,
+        topics: Topics,
+        packs: Mapping[str, Pack],
+        pepper: bytes,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.guard, self.cfg, self._lease, self.producer, self.topics = guard, cfg, lease, producer, topics
+        self.packs, self.pepper, self._now_ms = packs, pepper, now_ms
+        self._admitting = {cls: Coalescer(self.admit, flights=2) for cls in Class}
+        self._binding: Coalescer[Binding, Bound] = Coalescer(guard.bind)
+        self._routes = Routes({}, packs)
+        self._registry: object = None
+
+    def routes(self) -> Routes:
+        """The routes of the registry now in force."""
+        registry = self.cfg.registry
+        if registry is not self._registry:
+            self._registry = registry
+            self._routes = Routes({s.id: s for s in registry.senders} if registry else {}, self.packs)
+        return self._routes
+
+    async def send(
+        self, client: Client, requests: Sequence[SendRequest | Refusal], trace: str | None = None
+    ) -> list[Answer | Refusal]:
+        """Each message accepted, held or refused, in order, as if it had been sent alone. Never raises for one of them.
+
+        An `Answer` is durable in Kafka (acks=all). A refused message has consumed nothing.
+        """
+        out: list[Answer | Refusal] = [UNAVAILABLE] * len(requests)
+        if not self.cfg.fresh:
+            return [STALE] * len(requests)
+        now = self._now_ms()
+        jobs = await self._afford(client, self._prepare(client, requests, now, out), now, out)
+        try:
+            if any(job.binding is not None for job in jobs):
+                jobs = await self._bind(jobs, out)
+            await self._admit(jobs, now, out)
+            await self._publish(jobs, client, trace, now, out)
+            await self._unbind(jobs, out)
+        except (GuardUnavailable, StreamBusy):
+            pass  # what has no answer yet keeps UNAVAILABLE
+        _count(out, requests, self)
+        return out
+
+    # --- before any I/O ------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self, client: Client, requests: Sequence[SendRequest | Refusal], now: int, out: list[Answer | Refusal]
+    ) -> list[Job]:
+        jobs = []
+        routes, cfg = self.routes(), self.cfg
+        for at, request in enumerate(requests):
+            if isinstance(request, Refusal):
+                out[at] = request
+                continue
+            route = routes.find(client, request.sender, request.purpose)
+            prepared = route if isinstance(route, Refusal) else prepare(request, route, now)
+            if isinstance(prepared, Refusal):
+                out[at] = prepared
+                continue
+            stopped = cfg.open_scope(
+                prepared.route.sender.id, prepared.route.purpose.cls, request.campaign, prepared.port, request.list_source
+            )
+            if stopped is not None:
+                out[at] = Refusal(Code.BREAKER_OPEN, f"stopped: {stopped}", BREAKER_RETRY_S)
+                continue
+            jobs.append(self._job(at, prepared, client, now))
+        return jobs
+
+    def _job(self, at: int, prepared: Prepared, client: Client, now: int) -> Job:
+        subject = subject_of(self.pepper, prepared.number)
+        job = Job(at, prepared, subject, new_id(lane_of(subject), now), due_ms=prepared.due_ms)
+        if prepared.due_ms is not None:
+            job.mode = Mode.HOLD
+        if prepared.request.idempotency_key is not None:
+            job.binding = self._bindable(client, prepared.request, job.id)
+        return job
+
+    def _bindable(self, client: Client, request: SendRequest, message_id: str) -> Binding:
+        key = f"{client.id}\0{request.idempotency_key}".encode()
+        body = request.model_dump_json(exclude={"idempotency_key"}, exclude_none=True).encode()
+        return Binding(
+            digest=hmac.digest(self.pepper, b"key\0" + key, hashlib.sha256)[:16],
+            id=message_id,
+            fingerprint=hmac.digest(self.pepper, b"body\0" + body, hashlib.sha256)[:16],
+        )
+
+    async def _afford(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:
+        """Keep the jobs that the client's quota and the senders' caps pay for."""
+        if not jobs:
+            return jobs
+        paid: list[Job] = []
+        try:
+            wait = await self._lease.take(client.id, client.quota_per_minute, len(jobs))
+            if wait is None:
+                return jobs
+            while len(jobs) > 1 and wait is not None and len(paid) < len(jobs):
+                wait = await self._lease.take(client.id, client.quota_per_minute, 1)
+                if wait is not None:
+                    break
+                paid.append(jobs[len(paid)])
+                wait = 0
+        except GuardUnavailable:
+            return []
+        for job in jobs[len(paid) :]:
+            out[job.at] = Refusal(Code.CLIENT_QUOTA, "", max(1, int(wait or 1)))
+        return paid
+
+    # --- Redis ---------------------------------------------------------------------------------------------------
+
+    async def _bind(self, jobs: list[Job], out: list[Answer | Refusal]) -> list[Job]:
+        keyed = [job for job in jobs if job.binding is not None]
+        found = await self._binding.ask([job.binding for job in keyed if job.binding is not None])
+        for job, bound in zip(keyed, found, strict=True):
+            job.id, job.bound = bound.id, True
+            if bound.conflict:
+                out[job.at] = Refusal(Code.IDEMPOTENCY_CONFLICT)
+                job.binding = None
+        return [job for job in jobs if not job.bound or job.binding is not None]
+
+    async def admit(self, asks: list[Ask]) -> list[Verdict]:
+        """One call of the admission script, measured."""
+        start = time.perf_counter()
+        verdicts = await self.guard.admit(asks, self.cfg.min_seq)
+        telemetry.ADMIT_BATCH.observe(len(asks))
+        telemetry.ADMIT_CALL_SECONDS.observe(time.perf_counter() - start)
+        return verdicts
+
+    async def _admit(self, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> None:
+        groups: dict[Class, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.prepared.route.purpose.cls, []).append(job)
+        for cls, group in groups.items():
+            verdicts = await self._admitting[cls].ask([self._ask(job, now) for job in group])
+            again = []
+            for job, verdict in zip(group, verdicts, strict=True):
+                if verdict.code is Code.QUIET_HOURS and verdict.hours is not None:
+                    if self._postpone(job, verdict.hours, now, out):
+                        again.append(job)
+                else:
+                    self._take(job, verdict, out)
+            if again:
+                for job, verdict in zip(again, await self._admitting[cls].ask([self._ask(j, now) for j in again]), strict=True):
+                    self._take(job, verdict, out)
+
+    def _ask(self, job: Job, now: int) -> Ask:
+        prepared, request = job.prepared, job.prepared.request
+        route = prepared.route
+        used, used_ttl = None, 0
+        if request.request is not None and route.plan.basis is Basis.REQUEST:
+            used = used_digest(self.pepper, job.subject, route, request.request.ref)
+            used_ttl = max(1000, ms(request.request.occurred_at) + (route.purpose.request_life_s or 600) * 1000 - now)
+        return Ask(
+            id=job.id,
+            subject=job.subject,
+            plan=route.plan,
+            text_hash=text_hash(self.pepper, prepared.content.text),
+            mode=job.mode,
+            bound=job.bound,
+            approved=request.approval is not None,
+            request=used,
+            request_ttl_ms=used_ttl,
+            answer=store(job.due_ms, prepared.content.parts, route.plan.pack),
+            record_ttl_ms=max(prepared.expires_ms - now, 0) + DAY_MS,
+            midnights=hours.midnights(route.pack.zone, now),
+            minute_of_day=hours.minute_of_day(route.pack.zone, now),
+        )
+
+    def _postpone(self, job: Job, wanted: tuple[int, int], now: int, out: list[Answer | Refusal]) -> bool:
+        """The person's own hours forbid it now: hold until they open, or refuse where the caller asked for that."""
+        release, refusal = due(job.prepared.request, job.prepared.route, now, wanted)
+        if refusal is not None:
+            out[job.at] = refusal
+            return False
+        job.due_ms, job.mode = release, Mode.HOLD
+        job.prepared = job.prepared._replace(due_ms=release, expires_ms=max(job.prepared.expires_ms, (release or now) + DAY_MS))
+        return True
+
+    def _take(self, job: Job, verdict: Verdict, out: list[Answer | Refusal]) -> None:
+        if verdict.code is None:
+            job.verdict = verdict
+            return
+        wait = None
+        if verdict.code is Code.CACHE_COLD:
+            telemetry.COLD.add()
+            wait = COLD_RETRY_S
+        elif verdict.retry_after_ms:
+            wait = max(1, -(-verdict.retry_after_ms // 1000))
+        out[job.at] = Refusal(verdict.code, f"window: {verdict.window}" if verdict.window else "", wait)
+
+    async def _unbind(self, jobs: list[Job], out: list[Answer | Refusal]) -> None:
+        """Refusals are not remembered: their key may be used again at once."""
+        refused = [j.binding for j in jobs if j.binding is not None and isinstance(out[j.at], Refusal)]
+        if refused:
+            await self.guard.unbind(refused)
+
+    # --- Kafka ---------------------------------------------------------------------------------------------------
+
+    async def _publish(
+        self, jobs: list[Job], client: Client, trace: str | None, now: int, out: list[Answer | Refusal]
+    ) -> None:
+        groups: dict[str, list[Job]] = {}
+        for job in jobs:
+            if job.verdict is None:
+                continue
+            if job.verdict.replay and job.verdict.state in ("taken", "done"):
+                out[job.at] = self._replayed(job, job.verdict)
+                continue
+            cls = job.prepared.route.purpose.cls
+            topic = self.topics.held if job.verdict.state == "held" else self.topics.messages(cls)
+            groups.setdefault(topic, []).append(job)
+        if len(groups) == 1:
+            ((topic, group),) = groups.items()
+            await self._publish_to(topic, group, client, trace, now, out)
+        elif groups:
+            await asyncio.gather(*(self._publish_to(t, g, client, trace, now, out) for t, g in groups.items()))
+
+    async def _publish_to(
+        self, topic: str, group: list[Job], client: Client, trace: str | None, now: int, out: list[Answer | Refusal]
+    ) -> None:
+        records = [(job.subject, self._record(job, client, trace, now)) for job in group]
+        try:
+            acks = await self.producer.publish(topic, records, deadline_s=PUBLISH_S)
+        except StreamBusy:
+            acks = [None] * len(group)
+        missed = []
+        for job, ack in zip(group, acks, strict=True):
+            if ack is None:
+                missed.append(job)
+            else:
+                out[job.at] = self._answer(job)
+        if missed:
+            await self._void(missed, out)
+
+    def _record(self, job: Job, client: Client, trace: str | None, now: int) -> bytes:
+        prepared, request, verdict = job.prepared, job.prepared.request, job.verdict
+        route = prepared.route
+        return accepted_bytes(
+            id=job.id,
+            attempt=1,
+            client=client.id,
+            sender=route.sender.id,
+            purpose=route.purpose.name,
+            cls=route.purpose.cls,
+            subject=job.subject.hex(),
+            to=prepared.number,
+            text=prepared.content.text,
+            parts=prepared.content.parts,
+            port=prepared.port,
+            pack=route.plan.pack,
+            basis=basis_of(route, verdict),
+            entry=verdict.entry if verdict else None,
+            accepted_at=now,
+            expires_at=prepared.expires_ms,
+            not_before=None if request.not_before is None else ms(request.not_before),
+            due=job.due_ms,
+            campaign=request.campaign,
+            list_source=request.list_source,
+            client_ref=request.client_ref,
+            callback_url=request.callback_url,
+            approval=request.approval,
+            request_ref=None if request.request is None else request.request.ref,
+            trace=trace,
+            long_windows=long_windows(route.plan, verdict) or None if verdict else None,
+        )
+
+    async def _void(self, missed: list[Job], out: list[Answer | Refusal]) -> None:
+        """Take back what Kafka did not acknowledge; what deliver already took was published after all."""
+        telemetry.VOIDED.add(len(missed))
+        states = await self.guard.void([VoidAsk(job.id, job.subject) for job in missed], Code.UNAVAILABLE)
+        for job, state in zip(missed, states, strict=True):
+            if state in ("taken", "done"):
+                out[job.at] = self._answer(job)
+
+    def _answer(self, job: Job) -> Answer:
+        if job.verdict is not None and job.verdict.replay:
+            return self._replayed(job, job.verdict)
+        route, verdict = job.prepared.route, job.verdict
+        return Answer(
+            job.id,
+            "held" if job.due_ms is not None else "accepted",
+            job.due_ms,
+            job.prepared.content.parts,
+            basis_of(route, verdict),
+            verdict.entry if verdict else None,
+            route.plan.pack,
+        )
+
+    def _replayed(self, job: Job, verdict: Verdict) -> Answer:
+        telemetry.REPLAYS.add()
+        release_at, parts, pack = recall(verdict.answer)
+        status = "accepted" if release_at is None else "held"
+        return Answer(job.id, status, release_at, parts, basis_of(job.prepared.route, verdict), verdict.entry, pack, True)
+
+
+def used_digest(pepper: bytes, subject: bytes, route: Route, ref: str) -> bytes:
+    """The name under which a person's request is remembered as used; its first byte keeps it in the person's lane."""
+    name = f"{route.sender.id}\0{route.purpose.name}\0{ref}".encode()
+    return subject[:1] + hmac.digest(pepper, b"ref\0" + subject + name, hashlib.sha256)[:15]
+
+
+def text_hash(pepper: bytes, text: str) -> bytes:
+    """8 bytes that tell equal texts (signature included) from others, and nothing else."""
+    return hashlib.blake2b(text.encode(), key=pepper[:32], digest_size=8).digest()
+
+
+def basis_of(route: Route, verdict: Verdict | None) -> Basis:
+    """What permitted it: the plan's basis, unless the state key that was found says that it was the other one."""
+    if verdict is not None and verdict.basis_key is not None:
+        return Basis.RELATIONSHIP if verdict.basis_key in route.plan.relationships else Basis.CONSENT
+    return route.plan.basis
+
+
+def _count(out: list[Answer | Refusal], requests: Sequence[SendRequest | Refusal], intake: Intake) -> None:
+    routes = intake.routes()
+    for result, request in zip(out, requests, strict=True):
+        code = result.status if isinstance(result, Answer) else result.code
+        cls = "none" if isinstance(request, Refusal) else routes.cls_of(request.sender, request.purpose)
+        telemetry.ADMISSIONS.add(1, code, cls)
