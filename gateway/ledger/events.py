@@ -2,9 +2,9 @@
 
 Canonical form, version 1: the JSON object {v, event_id, kind, subject, number, occurred_at, data} (a number that is
 not known is left out) written as RFC 8785 writes it: UTF-8, no spaces, members sorted by the UTF-16 code units of their
-names, the shortest escapes. Values are objects, lists, strings, booleans, null and integers below 2^53; anything else that a
-caller put into evidence (a fraction, a larger integer) is turned into its JSON text as a string before it is recorded,
-so any RFC 8785 implementation writes the same bytes and no two number formats can disagree.
+names, the shortest escapes. Values are objects, lists, strings, booleans, null and integers below 2^53; anything else
+that a caller put into evidence (a fraction, a larger integer) is turned into its JSON text as a string before it is
+recorded, so any RFC 8785 implementation writes the same bytes and no two number formats can disagree.
 
 An event that died on its way is not here: it is appended whole or not at all (see `appender`).
 

@@ -19,6 +19,7 @@ The rules, in the order a lawyer would ask:
 Equal times refuse the grant. Consents are of class marketing: no pack permits another class by consent.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,8 @@ from gateway.contract.decision import Class, Reason, Refusal
 
 MOST_KEYS = 256
 """Consents (relationships, preferences) of one person; more are refused. As many opt-out scopes, then they widen."""
+
+SCOPE = re.compile(r"(\*|[a-z0-9][a-z0-9_-]{0,31})([#/][a-z_]{1,32}(\.[a-z_]{1,32}){0,2})?")
 
 Step = Callable[[State, dict[str, Any], int, int], Refusal | None]
 
@@ -127,6 +130,7 @@ def _withdraw(state: State, data: dict[str, Any], at_ms: int, seq: int) -> None:
 
 def _opt_out(state: State, scope: str, at_ms: int, seq: int) -> None:
     """End what the scope covers; stand, unless a later proven act of this very sender has already lifted it."""
+    _check(scope)
     state.opt_outs[scope] = max(at_ms, state.opt_outs.get(scope, 0))
     covered = {key: consent for key, consent in state.consents.items() if scope in covering(*key.split("/", 1))}
     proofs = [consent.proven_at for consent in covered.values() if consent.proven_at * 1000 > at_ms]
@@ -147,8 +151,7 @@ def _suppress_scope(state: State, scope: str, suppression: Suppression) -> None:
 
 def _suppress(state: State, data: dict[str, Any], at_ms: int, seq: int) -> None:
     scope, reason = data["scope"], _reason(data)
-    if not isinstance(scope, str) or not scope:
-        raise ValueError(scope)
+    _check(scope)
     if reason is Reason.OPT_OUT:
         _opt_out(state, scope, at_ms, seq)
     else:
@@ -215,6 +218,11 @@ def _erase(state: State, _data: dict[str, Any], at_ms: int, _seq: int) -> None:
 
 def _reason(data: dict[str, Any]) -> Reason:
     return Reason[data["reason"].upper()]
+
+
+def _check(scope: str) -> None:
+    if not SCOPE.fullmatch(scope):
+        raise ValueError("no scope")
 
 
 def _stands(state: State, scope: str, reason: Reason) -> bool:

@@ -1,0 +1,116 @@
+"""Reads the ledger for people: one person's state and history, decrypted, and the list of suppressions."""
+
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from gateway.contract.consent import State
+from gateway.contract.decision import Reason
+from gateway.ledger import events, rows
+from gateway.ledger.keys import Keys, PersonKeys
+
+TIMEOUT_S = 1.5
+MOST_HISTORY = 10_000
+MOST_LISTED = 1_000
+
+STATE = "SELECT state FROM subject_states WHERE subject = $1"
+PERSON = "SELECT subject, key, number, erased_at FROM subjects WHERE subject = ANY($1::bytea[])"
+HISTORY = """
+SELECT seq, event_id, at, kind, version, body FROM consent_events WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""
+SUPPRESSIONS = """
+SELECT subject, scope, reason, at, entry FROM subject_suppressions
+WHERE (entry, subject, scope) > ($1, $2, $3) AND ($4::text IS NULL OR sender = $4) AND ($5::int IS NULL OR reason = $5)
+ORDER BY entry, subject, scope LIMIT $6
+"""
+
+
+class Listed(NamedTuple):
+    """One standing suppression. `after` of the last one asks for the next page."""
+
+    subject: bytes
+    scope: str
+    reason: Reason
+    at_s: int
+    entry: int
+
+    @property
+    def after(self) -> str:
+        """The place of this row in the listing."""
+        return f"{self.entry}.{self.subject.hex()}.{self.scope}"
+
+
+class Reading:
+    """Reads. Nothing is changed, and a look is not recorded here: the caller appends an ACCESS event for it."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys) -> None:
+        self._pool, self._keys = pool, keys
+
+    async def state(self, subject: bytes) -> State | None:
+        """What is recorded about a person now; none when nothing ever was."""
+        raw = await self._value(STATE, subject)
+        return None if raw is None else rows.decode_state(raw)
+
+    async def number(self, subject: bytes) -> str | None:
+        """The person's E.164 number; none when it was never given, or was erased."""
+        holders = await self._holders([subject])
+        row = holders.get(subject)
+        if row is None or row["number"] is None or row["key"] is None:
+            return None
+        return rows.open_number(self._keys.unwrap(subject, row["key"]), row["number"])
+
+    async def history(self, subject: bytes, after: int = 0, limit: int = MOST_HISTORY) -> list[dict[str, Any]]:
+        """Events of one person after a `seq`, oldest first.
+
+        Each has seq, event_id, recorded_at (datetime), kind, state (ISO/IEC TS 27560), occurred_at (Unix ms) and data.
+        """
+        found = await self._rows(HISTORY, subject, after, min(limit, MOST_HISTORY))
+        holders = await self._holders({rows.key_holder(row["kind"], subject) for row in found})
+        opened: dict[bytes, PersonKeys] = {
+            holder: self._keys.unwrap(holder, row["key"]) for holder, row in holders.items() if row["key"] is not None
+        }
+        return [self._told(row, opened.get(rows.key_holder(row["kind"], subject))) for row in found]
+
+    async def suppressions(
+        self, sender: str | None = None, reason: Reason | None = None, after: str | None = None, limit: int = 100
+    ) -> list[Listed]:
+        """Standing suppressions in the order they were recorded. Raises ValueError for an `after` not of ours."""
+        entry, subject, scope = _place(after)
+        found = await self._rows(SUPPRESSIONS, entry, subject, scope, sender, reason, min(limit, MOST_LISTED))
+        return [
+            Listed(row["subject"], row["scope"], Reason(row["reason"]), rows.ms_of(row["at"]) // 1000, row["entry"])
+            for row in found
+        ]
+
+    @staticmethod
+    def _told(row: asyncpg.Record, keys: PersonKeys | None) -> dict[str, Any]:
+        told = {
+            "seq": row["seq"],
+            "event_id": row["event_id"],
+            "recorded_at": row["at"],
+            "kind": row["kind"],
+            "state": events.EVENT_STATE[row["kind"]],
+        }
+        if row["body"] is not None and keys is not None:
+            body = rows.open_body(keys, row["seq"], row["version"], row["body"])
+            told |= {"occurred_at": body["occurred_at"], "data": body["data"]}
+        return told
+
+    async def _holders(self, subjects: "set[bytes] | list[bytes]") -> dict[bytes, asyncpg.Record]:
+        return {row["subject"]: row for row in await self._rows(PERSON, list(subjects))}
+
+    async def _rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
+        async with self._pool.acquire(timeout=TIMEOUT_S) as connection:
+            found: list[asyncpg.Record] = await connection.fetch(query, *values, timeout=TIMEOUT_S)
+            return found
+
+    async def _value(self, query: str, *values: Any) -> Any:
+        async with self._pool.acquire(timeout=TIMEOUT_S) as connection:
+            return await connection.fetchval(query, *values, timeout=TIMEOUT_S)
+
+
+def _place(after: str | None) -> tuple[int, bytes, str]:
+    if not after:
+        return 0, b"", ""
+    entry, subject, scope = after.split(".", 2)
+    return int(entry), bytes.fromhex(subject), scope
