@@ -27,7 +27,7 @@ _EXTENSION = re.compile(f"[{re.escape(GSM7_EXTENSION)}]")
 _ESCAPE = "\x1b"
 _SINGLE = {"gsm7": 160, "ucs2": 70}
 _JOINED = {"gsm7": 153, "ucs2": 67}
-_ASTRAL = "\U00010000"
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _HIGH = range(0xD8, 0xDC)  # first bytes of the two halves of a surrogate pair
 _LOW = range(0xDC, 0xE0)
 
@@ -45,19 +45,23 @@ def compose(text: str, sender: Sender, purpose: Purpose, pack: Pack) -> Content 
     body = _unsigned(text, sender, pack)
     if isinstance(body, Refusal):
         return body
-    ended = _ended(body, purpose, pack)
-    if isinstance(ended, Refusal):
-        return ended
-    if not purpose.promotional and (word := _promotional(ended, purpose, pack)):
-        return Refusal(Code.CONTENT_PROMOTIONAL, f"contains {word!r}")
+    plain = fold(body) if rare(body) else body
+    tail = _tail(body, plain, purpose, pack)
+    if isinstance(tail, Refusal):
+        return tail
+    if not purpose.promotional:
+        word = _promotional(plain, purpose, pack)
+        if word is None and plain is not body:
+            word = _promotional(body, purpose, pack)
+        if word is not None:
+            return Refusal(Code.CONTENT_PROMOTIONAL, f"contains {word!r}")
     mark = pack.table.signature
-    whole = f"{mark.open}{sender.signature}{mark.close}{ended}"
+    whole = f"{mark.open}{sender.signature}{mark.close}{body}{tail}"
     encoding, units, parts = count_parts(whole)
-    length = units if encoding == "ucs2" else len(whole)
-    if length > pack.table.length.max:
+    length, longest = (units if encoding == "ucs2" else len(whole)), pack.table.length.max
+    if length > longest:
         return Refusal(
-            Code.CONTENT_TOO_LONG,
-            f"{length} characters with signature and refusal text; {pack.table.length.max} allowed",
+            Code.CONTENT_TOO_LONG, f"{length} characters, signature and refusal text included; {longest} allowed"
         )
     return Content(whole, parts, encoding)
 
@@ -81,47 +85,35 @@ def _unsigned(text: str, sender: Sender, pack: Pack) -> str | Refusal:
     return body
 
 
-def _ended(body: str, purpose: Purpose, pack: Pack) -> str | Refusal:
-    """The body as it ends: with the refusal text where the purpose requires one, without where it forbids it."""
+def _tail(body: str, plain: str, purpose: Purpose, pack: Pack) -> str | Refusal:
+    """What is still to be added: the refusal text where the purpose requires one and the body does not end with it."""
     if purpose.refusal_text == "optional":
-        return body
+        return ""
     if purpose.refusal_text == "forbidden":
-        if _spans(pack.refusal_hints, body):
+        if pack.refusal_hints.first(plain) is not None:
             return Refusal(Code.CONTENT_REFUSAL_TEXT, f"{purpose.name} carries no refusal text")
-        return body
-    plain = fold(body) if rare(body) else body
-    spans = [found.span() for found in pack.refusal_texts.finditer(plain)]
+        return ""
+    spans = pack.refusal_texts.spans(plain)
     if not spans:
         # A blank keeps a link or a Latin word at the end from running into the refusal text.
-        return f"{body} {pack.refusal_text}" if body[-1].isascii() else body + pack.refusal_text
+        return f" {pack.refusal_text}" if body[-1].isascii() else pack.refusal_text
     start, end = spans[-1]
     if end != len(plain):
         return Refusal(Code.CONTENT_REFUSAL_TEXT, "the refusal text is not last")
-    return body if plain[:start].strip(BLANK) else Refusal(Code.CONTENT_EMPTY, "nothing but the refusal text")
+    return "" if plain[:start].strip(BLANK) else Refusal(Code.CONTENT_EMPTY, "nothing but the refusal text")
 
 
-def _spans(words: re.Pattern[str], text: str) -> bool:
-    return words.search(text) is not None or (rare(text) and words.search(fold(text)) is not None)
-
-
-def _promotional(body: str, purpose: Purpose, pack: Pack) -> str | None:
-    """The first promotional word that no exception covers, as folded."""
-    word = _uncovered(pack.promotional, purpose.exceptions, body)
-    if word is None and rare(body):
-        word = _uncovered(pack.promotional, purpose.exceptions, fold(body))
-    return word
-
-
-def _uncovered(words: re.Pattern[str], exceptions: re.Pattern[str], text: str) -> str | None:
-    found = words.search(text)
+def _promotional(text: str, purpose: Purpose, pack: Pack) -> str | None:
+    """The first promotional word that no exception covers, as the pack spells it."""
+    found = pack.promotional.first(text)
     if found is None:
         return None
-    covered = [span.span() for span in exceptions.finditer(text)]
+    covered = purpose.exceptions.spans(text)
     while found is not None:
         start, end = found.span()
         if not any(first < end and start < last for first, last in covered):
-            return "".join(filter(lambda letter: letter not in BLANK, fold(found[0])))
-        found = words.search(text, start + 1)
+            return "".join(letter for letter in fold(found[0]) if letter not in BLANK)
+        found = pack.promotional.first(text, start + 1)
     return None
 
 
@@ -131,7 +123,7 @@ def count_parts(text: str) -> tuple[Encoding, int, int]:
     An escape and its character, and the halves of a surrogate pair, never stand in different parts.
     """
     if _OTHER.search(text):
-        if len(text) <= _SINGLE["ucs2"] and max(text) < _ASTRAL:
+        if len(text) <= _SINGLE["ucs2"] and not _ASTRAL.search(text):
             return "ucs2", len(text), 1
         raw = text.encode("utf-16-be", "surrogatepass")
         return "ucs2", len(raw) // 2, _ucs2_parts(raw)

@@ -1,8 +1,8 @@
 """Hours: when a quiet purpose may be sent, and where local days begin.
 
 Pure in its arguments; what was computed last is kept per zone and hours, because it stays true for hours. The local
-clock is followed exactly: a day with a change of offset has 23 or 25 hours, an opening time that the change skips is the
-change itself, and one that comes twice opens twice.
+clock is followed exactly: a day with a change of offset has 23 or 25 hours, an opening time that the change skips is
+the change itself, and one that comes twice opens twice.
 """
 
 from datetime import UTC, datetime, timedelta

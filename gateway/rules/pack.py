@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class, Reason
-from gateway.rules import lines, shape, wording
+from gateway.rules import checks, lines, shape
+from gateway.rules.wording import Words, bare
 
 if TYPE_CHECKING:
     from gateway.rules.plan import Plan
@@ -39,7 +40,7 @@ class PackError(Exception):
 class Source:
     """Where a rule comes from."""
 
-    kind: Literal["law", "carrier", "default"]
+    kind: Literal["law", "carrier", "standard", "default"]
     title: str
     title_zh: str
 
@@ -86,7 +87,7 @@ class Purpose:
     """How old the person's own act may be; set where one act permits one message."""
     port_use: Literal["service", "marketing"]
     promotional: bool
-    exceptions: re.Pattern[str]
+    exceptions: Words
     """What is not promotional although it contains a promotional word."""
     title: str
     title_zh: str
@@ -113,13 +114,16 @@ class Pack:
     purposes: Mapping[str, Purpose]
     refusal_text: str
     """What is added to a text that needs a way out and has none."""
-    refusal_texts: re.Pattern[str]
+    refusal_texts: Words
     """The forms taken as present."""
-    refusal_hints: re.Pattern[str]
+    refusal_hints: Words
     """Those and every other form recognised where none is allowed."""
     refusal_words: frozenset[str]
     """What a person writes to refuse, bare (see `wording.bare`)."""
-    promotional: re.Pattern[str]
+    promotional: Words
+    notice: str
+    """That this pack is a default for a lawyer to review."""
+    notice_zh: str
     table: shape.PackTable
     """The file as written: titles, sources, limits."""
     plans: dict[tuple[str, str], "Plan"] = field(default_factory=dict, repr=False)
@@ -165,14 +169,14 @@ def _table(text: str, where: str) -> shape.PackTable:
         at = _ASSIGNED.search(str(fault))
         line = int(at[1]) if at else len(text.splitlines()) or 1
         raise PackError([f"{where}:{line}: not TOML: {_ASSIGNED.sub('', str(fault)).strip()}"]) from fault
-    problems = list(_references(raw))
+    problems = list(checks.references(raw))
     table = None
     try:
         table = shape.PackTable.model_validate_json(orjson.dumps(raw))
     except ValidationError as fault:
         problems += [(error["loc"], _said(error["msg"], error["type"])) for error in fault.errors(include_url=False)]
     else:
-        problems += _contradictions(table)
+        problems += checks.contradictions(table)
     if table is None or problems:
         at_line = lines.index(text)
         found = {(lines.line_of(at_line, path), ".".join(map(str, path)), what) for path, what in problems}
@@ -182,70 +186,6 @@ def _table(text: str, where: str) -> shape.PackTable:
 
 def _said(message: str, kind: str) -> str:
     return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
-
-
-Problem = tuple[tuple[str | int, ...], str]
-
-
-def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Names that stand for nothing, looked for before types are known so that one load reports everything."""
-    sources = raw.get("sources")
-    known = sources if isinstance(sources, dict) else {}
-    for path, table in _tables(raw, ()):
-        if path[:1] != ("sources",) and isinstance(table.get("source"), str) and table["source"] not in known:
-            yield (*path, "source"), f"unknown source {table['source']!r}"
-    windows, purposes = raw.get("windows"), raw.get("purposes")
-    for name, purpose in purposes.items() if isinstance(purposes, dict) else ():
-        used = purpose.get("windows") if isinstance(purpose, dict) else None
-        for window in used if isinstance(used, list) else ():
-            if isinstance(window, str) and not shape.is_limit(window) and window not in (windows or {}):
-                yield ("purposes", name, "windows"), f"unknown window {window!r}"
-
-
-def _tables(raw: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            yield (*path, key), value
-            yield from _tables(value, (*path, key))
-
-
-def _contradictions(table: shape.PackTable) -> Iterator[Problem]:
-    """What has the right shape and cannot be meant."""
-    if shape.minute_of(table.hours.start) >= shape.minute_of(table.hours.end):
-        yield ("hours", "end"), "ends before it starts"
-    if table.signature.min > table.signature.max:
-        yield ("signature", "max"), "is less than min"
-    if table.refusal_text.add not in table.refusal_text.accepted:
-        yield ("refusal_text", "add"), "is not among the accepted forms"
-    for cls in Class:
-        if cls not in table.classes:
-            yield ("classes",), f"class {cls.value!r} is missing"
-    for kind in Kind:
-        if kind not in table.kinds:
-            yield ("kinds",), f"kind {kind.value!r} is missing"
-    for name, purpose in table.purposes.items():
-        for key, what in _misfits(purpose):
-            yield ("purposes", name, key), what
-
-
-def _misfits(purpose: shape.PurposeTable) -> Iterator[tuple[str, str]]:
-    by_act = purpose.basis in {Basis.REQUEST, Basis.OPT_OUT}
-    if by_act and purpose.request_life is None:
-        yield "basis", "a person's act needs request_life"
-    if not by_act and purpose.request_life is not None:
-        yield "request_life", f"has no meaning on basis {purpose.basis.value!r}"
-    if purpose.basis is Basis.RELATIONSHIP and not purpose.kinds:
-        yield "basis", "a relationship needs kinds"
-    if purpose.basis is not Basis.RELATIONSHIP and purpose.kinds:
-        yield "kinds", f"has no meaning on basis {purpose.basis.value!r}"
-    if by_act and purpose.topics:
-        yield "topics", f"has no meaning on basis {purpose.basis.value!r}"
-    if purpose.cls is Class.MARKETING and purpose.refusal_text != "required":
-        yield "refusal_text", "marketing needs its refusal text"
-    if not by_act and not purpose.windows:
-        yield "windows", "only a single-use act may go without a window"
-    if len(set(purpose.windows)) < len(purpose.windows):
-        yield "windows", "names a window twice"
 
 
 def compiled(table: shape.PackTable) -> Pack:
@@ -259,10 +199,12 @@ def compiled(table: shape.PackTable) -> Pack:
         hours=(shape.minute_of(table.hours.start), shape.minute_of(table.hours.end)),
         purposes={name: _purpose(name, row, table) for name, row in table.purposes.items()},
         refusal_text=texts.add,
-        refusal_texts=wording.pattern(texts.accepted),
-        refusal_hints=wording.pattern((*texts.accepted, *texts.other)),
-        refusal_words=frozenset(map(wording.bare, (*table.refusal_words.words, *texts.accepted))),
-        promotional=wording.pattern(table.promotional.words),
+        refusal_texts=Words(texts.accepted),
+        refusal_hints=Words((*texts.accepted, *texts.other)),
+        refusal_words=frozenset(map(bare, (*table.refusal_words.words, *texts.accepted))),
+        promotional=Words(table.promotional.words),
+        notice=table.notice,
+        notice_zh=table.notice_zh,
         table=table,
     )
 
@@ -289,7 +231,7 @@ def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purp
         request_life_s=shape.period_ms(row.request_life) // 1000 if row.request_life else None,
         port_use=of_class.port,
         promotional=of_class.promotional,
-        exceptions=wording.pattern((*table.promotional.exceptions, *row.names)),
+        exceptions=Words((*table.promotional.exceptions, *row.names)),
         title=row.title,
         title_zh=row.title_zh,
         example=row.example,

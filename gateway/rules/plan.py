@@ -90,7 +90,12 @@ def _scopes(sender: str, purpose: Purpose, topics: tuple[str, ...]) -> tuple[str
     return ("*", sender, *classes, *(f"{who}/{topic}" for who in ("*", sender) for topic in topics))
 
 
+def window_name(rule: WindowRule, purpose: Purpose) -> str:
+    """What a window is called in a refusal, a trace and the description of the pack."""
+    return f"{rule.shared or purpose.name} {rule.written}"
+
+
 def _window(rule: WindowRule, sender: str, purpose: Purpose) -> Window:
     base = rule.shared or purpose.name
     field = base if rule.scope == "all" else f"{base}/{sender}"
-    return Window(f"{base} {rule.written}", field, rule.limit, rule.period_ms, rule.calendar, rule.source.title)
+    return Window(window_name(rule, purpose), field, rule.limit, rule.period_ms, rule.calendar, rule.source.title)

@@ -5,7 +5,7 @@ Pure; a value that does not fit is an error with its path, which `pack` turns in
 """
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -95,9 +95,9 @@ class _Table(BaseModel):
 
 
 class SourceTable(_Table):
-    """Where a rule comes from: a law, a carrier's terms, or this pack's own default."""
+    """Where a rule comes from: a law, a carrier's terms, a standard, or this pack's own default."""
 
-    kind: Literal["law", "carrier", "default"]
+    kind: Literal["law", "carrier", "standard", "default"]
     title: Text
     title_zh: Text
 
@@ -178,6 +178,14 @@ class LimitTable(_Table):
     weekly: bool = False
 
 
+class BasisTable(_Table):
+    """A basis and the law that asks for it."""
+
+    title: Text
+    title_zh: Text
+    source: Name
+
+
 class WindowTable(_Table):
     """A window that several purposes share."""
 
@@ -209,6 +217,34 @@ class PurposeTable(_Table):
     example: Text
 
 
+RuleName = Literal[
+    "client",
+    "recipient",
+    "purpose",
+    "port",
+    "content",
+    "expiry",
+    "breaker",
+    "quota",
+    "quiet_hours",
+    "basis",
+    "suppression",
+    "preference",
+    "windows",
+    "same_text",
+]
+RULES: frozenset[str] = frozenset(get_args(RuleName))
+"""Every rule a message is checked against, as `explain` lists them."""
+
+
+class RuleTable(_Table):
+    """What a rule is called in a trace, and its source where neither purpose, class nor window names one."""
+
+    title: Text
+    title_zh: Text
+    source: Name | None = None
+
+
 class PackTable(_Table):
     """A whole pack file."""
 
@@ -229,5 +265,7 @@ class PackTable(_Table):
     hours: HoursTable
     classes: dict[Class, ClassTable]
     kinds: dict[Kind, KindTable]
+    bases: dict[Basis, BasisTable]
     windows: dict[Shared, WindowTable] = {}
+    rules: dict[RuleName, RuleTable]
     purposes: Annotated[dict[Dotted, PurposeTable], Field(min_length=1)]

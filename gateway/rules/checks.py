@@ -1,0 +1,79 @@
+"""What a pack's file may not say, beyond the shape of its keys.
+
+Pure. `references` works on the raw table, so that one load reports names that stand for nothing together with wrong
+types; `contradictions` on a table of the right shape.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from gateway.contract.consent import Kind
+from gateway.contract.decision import Basis, Class
+from gateway.rules import shape
+
+Problem = tuple[tuple[str | int, ...], str]
+"""A path in the file, and what is wrong there."""
+
+
+def references(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Names that stand for nothing, looked for before types are known so that one load reports everything."""
+    sources = raw.get("sources")
+    known = sources if isinstance(sources, dict) else {}
+    for path, table in _tables(raw, ()):
+        if path[:1] != ("sources",) and isinstance(table.get("source"), str) and table["source"] not in known:
+            yield (*path, "source"), f"unknown source {table['source']!r}"
+    windows, purposes = raw.get("windows"), raw.get("purposes")
+    for name, purpose in purposes.items() if isinstance(purposes, dict) else ():
+        used = purpose.get("windows") if isinstance(purpose, dict) else None
+        for window in used if isinstance(used, list) else ():
+            if isinstance(window, str) and not shape.is_limit(window) and window not in (windows or {}):
+                yield ("purposes", name, "windows"), f"unknown window {window!r}"
+
+
+def _tables(raw: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield (*path, key), value
+            yield from _tables(value, (*path, key))
+
+
+def contradictions(table: shape.PackTable) -> Iterator[Problem]:
+    """What has the right shape and cannot be meant."""
+    if shape.minute_of(table.hours.start) >= shape.minute_of(table.hours.end):
+        yield ("hours", "end"), "ends before it starts"
+    if table.signature.min > table.signature.max:
+        yield ("signature", "max"), "is less than min"
+    if table.refusal_text.add not in table.refusal_text.accepted:
+        yield ("refusal_text", "add"), "is not among the accepted forms"
+    needed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
+        "classes": (Class, table.classes),
+        "kinds": (Kind, table.kinds),
+        "bases": (Basis, table.bases),
+        "rules": (shape.RULES, table.rules),
+    }
+    for key, (names, present) in needed.items():
+        for name in sorted(set(names) - set(present)):
+            yield (key,), f"{name} is missing"
+    for name, purpose in table.purposes.items():
+        for key, what in _misfits(purpose):
+            yield ("purposes", name, key), what
+
+
+def _misfits(purpose: shape.PurposeTable) -> Iterator[tuple[str, str]]:
+    by_act = purpose.basis in {Basis.REQUEST, Basis.OPT_OUT}
+    if by_act and purpose.request_life is None:
+        yield "basis", "a person's act needs request_life"
+    if not by_act and purpose.request_life is not None:
+        yield "request_life", f"has no meaning on basis {purpose.basis.value!r}"
+    if purpose.basis is Basis.RELATIONSHIP and not purpose.kinds:
+        yield "basis", "a relationship needs kinds"
+    if purpose.basis is not Basis.RELATIONSHIP and purpose.kinds:
+        yield "kinds", f"has no meaning on basis {purpose.basis.value!r}"
+    if by_act and purpose.topics:
+        yield "topics", f"has no meaning on basis {purpose.basis.value!r}"
+    if purpose.cls is Class.MARKETING and purpose.refusal_text != "required":
+        yield "refusal_text", "marketing needs its refusal text"
+    if not by_act and not purpose.windows:
+        yield "windows", "only a single-use act may go without a window"
+    if len(set(purpose.windows)) < len(purpose.windows):
+        yield "windows", "names a window twice"
