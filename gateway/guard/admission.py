@@ -1,0 +1,240 @@
+"""What is asked of the guard about a message, what it answers, and how both travel to `admit.lua` and `check.lua`.
+
+Pure: packing and parsing only. The scripts' headers are the specification of every rule and its order.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgpack
+
+from gateway.contract.codes import Code
+from gateway.guard import keys
+from gateway.guard.plans import DAY_MS, Plans, everyone, term_field
+from gateway.guard.record import HELD, RESERVED, STATES, VOID
+from gateway.rules.plan import Plan
+
+CODES = {code.value.encode(): code for code in Code}
+_pack = msgpack.Packer(use_bin_type=False).pack  # the servers' msgpack knows no bin type
+
+
+class Mode(IntEnum):
+    """What an admission is for."""
+
+    ADMIT = 0
+    """Everything is checked and consumed; the record becomes `reserved`."""
+    HOLD = 1
+    """Everything but windows and hours is checked; no window is consumed; the record becomes `held`."""
+    RELEASE = 2
+    """A held message, or a retry (`attempt` > 1, which consumes no window) comes back."""
+    CHECK = 3
+    """Nothing is written; the verdict carries the trace of every rule."""
+
+
+class Ask(NamedTuple):
+    """One message, ready to be decided on."""
+
+    id: str
+    subject: bytes
+    plan: Plan
+    text_hash: bytes
+    """8 bytes of a keyed hash of sender and text."""
+    midnights: tuple[int, ...]
+    """Local midnights around now, ascending, Unix ms: the previous, today's, the next (`rules.hours.midnights`)."""
+    minute_of_day: int
+    """Local, for the person's preferred hours."""
+    answer: bytes = b""
+    """Kept in the record and given again to whoever repeats the message."""
+    mode: Mode = Mode.ADMIT
+    bound: bool = False
+    """An idempotency key is bound to this id: the record outlives `done`."""
+    approved: bool = False
+    """The message carries a named approval."""
+    request: bytes | None = None
+    """A keyed digest of the person's own act; its first byte must be the subject's, so that both share a lane."""
+    request_ttl_ms: int = 0
+    record_ttl_ms: int = 86_400_000
+    attempt: int = 1
+
+
+class Rule(NamedTuple):
+    """One rule's verdict in a trace."""
+
+    rule: str
+    code: Code | None
+    detail: str
+    counted: int
+    limit: int
+    retry_after_ms: int
+    source: str
+
+
+class Verdict(NamedTuple):
+    """The decision on one message. `code` none and not `replay`: permitted, and recorded as `state`."""
+
+    code: Code | None
+    state: str = ""
+    """reserved, held, taken, done, unwritten or void; empty after a refusal."""
+    replay: bool = False
+    """The message was decided on before: nothing was consumed, `answer` is the earlier one."""
+    answer: bytes = b""
+    attempt: int = 1
+    entry: int | None = None
+    """The ledger entry relied on."""
+    basis_key: str | None = None
+    """The consent or relationship relied on; none for a request or an opt-out."""
+    stamp_ms: int = 0
+    """The server's time of the decision, as written into the windows."""
+    retry_after_ms: int = 0
+    window: str | None = None
+    """Which window was exceeded, by its name in the pack, `terms`, `preference …` or `same text`."""
+    hours: tuple[int, int] | None = None
+    """With quiet.hours: the minutes of the local day the person wants messages in."""
+    termed: bool = False
+    """The consent's own weekly limit counted this message."""
+    trace: tuple[Rule, ...] = ()
+
+
+def pack(asks: Sequence[Ask], min_seq: int, plans: Plans, now_ms: int = 0) -> tuple[list[bytes], list[bytes | int]]:
+    """KEYS and ARGV of one call. `now_ms` replaces the server's clock in tests only."""
+    lanes: dict[int, int] = {}
+    used: dict[int, int] = {}
+    order: list[Plan] = []
+    calendars: dict[tuple[int, ...], int] = {}
+    persons: list[bytes] = []
+    requests: list[bytes] = []
+    windows: list[bytes] = []
+    rows = []
+    for ask in asks:
+        subject, plan, raw = ask.subject, ask.plan, keys.raw_id(ask.id)
+        first = subject[0]
+        lane = lanes.setdefault(first & 15, len(lanes) + 1)
+        at = used.get(id(plan))
+        if at is None:
+            order.append(plan)
+            at = used[id(plan)] = len(order)
+        persons += (keys.PERSON[first] + subject, keys.BLOCK[first] + subject, keys.RECORD[first] + raw)
+        windows.append(keys.WINDOWS[first] + subject)
+        request = 0
+        if ask.request is not None:
+            requests.append(keys.REQUEST[first] + ask.request)
+            request = len(requests)
+        rows.append(
+            (
+                at,
+                ask.mode,
+                ask.bound,
+                ask.approved,
+                lane,
+                calendars.setdefault(ask.midnights, len(calendars) + 1),
+                ask.minute_of_day,
+                ask.attempt,
+                ask.record_ttl_ms,
+                ask.text_hash,
+                request,
+                ask.request_ttl_ms,
+                ask.answer,
+                raw,
+            )
+        )
+    names = [keys.CURSOR[lane] for lane in lanes]
+    args: list[bytes | int] = [
+        len(names),
+        len(requests),
+        min_seq,
+        now_ms,
+        plans.table(order),
+        _pack(list(calendars)),
+        _pack(rows),
+    ]
+    return names + persons + requests + windows, args
+
+
+def parse(reply: Sequence[Sequence[Any]], asks: Sequence[Ask]) -> list[Verdict]:
+    """The verdicts of `admit.lua`, in order."""
+    verdicts = []
+    for row, ask in zip(reply, asks, strict=True):
+        kind = row[0]
+        if kind == 0:
+            _, stamp, basis, entry, termed = row
+            verdicts.append(
+                Verdict(
+                    None,
+                    HELD if ask.mode == Mode.HOLD else RESERVED,
+                    attempt=ask.attempt,
+                    entry=entry if entry >= 0 else None,
+                    basis_key=_basis_key(ask.plan, basis),
+                    stamp_ms=stamp,
+                    termed=termed == 1,
+                )
+            )
+        elif kind == 1:
+            verdicts.append(_replay(row))
+        else:
+            verdicts.append(_refused(row, ask.plan))
+    return verdicts
+
+
+def _replay(row: Sequence[Any]) -> Verdict:
+    _, state, attempt, stamp, answer = row
+    name = STATES[state]
+    return Verdict(None, name, replay=True, answer=b"" if name == VOID else answer, attempt=attempt, stamp_ms=stamp)
+
+
+def _refused(row: Sequence[Any], plan: Plan) -> Verdict:
+    _, code, rule, wait = row[:4]
+    name = plan.windows[rule - 1].name if isinstance(rule, int) else rule.decode()
+    return Verdict(
+        CODES[code],
+        window=name or None,
+        retry_after_ms=wait,
+        hours=(row[4], row[5]) if len(row) > 4 else None,  # noqa: PLR2004 - the reply's fields
+    )
+
+
+def parse_trace(reply: Sequence[Sequence[Sequence[Any]]], asks: Sequence[Ask]) -> list[Verdict]:
+    """The verdicts of `check.lua`, in order: the first rule that refuses decides."""
+    verdicts = []
+    for rows, ask in zip(reply, asks, strict=True):
+        rules = tuple(_rule(row, ask.plan) for row in rows)
+        failed = next((rule for rule in rules if rule.code is not None), None)
+        basis = next(rule for rule in rules if rule.rule == "basis")
+        quiet = failed is not None and failed.code is Code.QUIET_HOURS
+        verdicts.append(
+            Verdict(
+                failed.code if failed else None,
+                entry=basis.counted if basis.counted >= 0 else None,
+                basis_key=basis.detail or None,
+                retry_after_ms=failed.retry_after_ms if failed else 0,
+                window=failed.detail if failed and failed.code is Code.WINDOW_EXCEEDED else None,
+                hours=(failed.counted, failed.limit) if failed and quiet else None,
+                trace=rules,
+            )
+        )
+    return verdicts
+
+
+def _rule(row: Sequence[Any], plan: Plan) -> Rule:
+    name, code, detail, count, limit, wait = row
+    rule, text, source = name.decode(), detail.decode(), ""
+    if rule == "window":
+        window = plan.windows[int(text) - 1]
+        text, source = window.name, window.source
+    return Rule(rule, CODES.get(code), text, count, limit, wait, source)
+
+
+def _basis_key(plan: Plan, at: int) -> str | None:
+    if at == 0:
+        return None
+    return plan.consents[at - 1] if at > 0 else plan.relationships[-at - 1]
+
+
+def long_windows(plan: Plan, verdict: Verdict) -> list[tuple[str, int]]:
+    """(field, stamp ms) of what a permitted message consumed in windows longer than a day, to be kept in PostgreSQL."""
+    names = [window.field for window in plan.windows if window.period_ms > DAY_MS]
+    if plan.weekly_field:
+        names += [plan.weekly_field, everyone(plan.weekly_field)]
+    if verdict.termed and verdict.basis_key:
+        names.append(term_field(verdict.basis_key))
+    return [(name, verdict.stamp_ms) for name in dict.fromkeys(names)]

@@ -1,0 +1,262 @@
+"""Everything the gateway asks of Redis or Valkey: one object per process, safe for many tasks.
+
+Owns the keys of `keys.py` and nothing else. Promises: a decision is all or nothing and takes at most 64 messages a
+call; every call ends within `timeout_s` or raises `GuardUnavailable`; no call is repeated by itself.
+
+After `GuardUnavailable` nobody knows whether the call was carried out. What a caller may do:
+
+- `admit`: ask again *with the same id*: it meets its own record and answers `replay`, state `reserved` (publish it), so
+  nothing is consumed twice; or `void` the id and answer 503. Never ask under a new id without voiding the old one.
+- `bind`, `apply`, `block`, `void`, `refund`, `done`, `unwritten`: call again, they are idempotent (a binding that was
+  made meanwhile is found again, with the same id).
+- `claim`: again with the same partition and offset, before committing past it.
+- `requeue`: again; when it answers false, `record` says whether the attempt moved on.
+
+A crash between two calls leaves what the records say; the headers of the scripts give every state's next step.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgpack
+
+from gateway.contract.codes import Code
+from gateway.contract.consent import State
+from gateway.contract.ids import LANES, lane_of, lane_of_id
+from gateway.contract.registry import Registry
+from gateway.guard import admission, claims, keys, person, readiness, record
+from gateway.guard.admission import Ask, Mode, Verdict
+from gateway.guard.bindings import Binding, Bound, bound
+from gateway.guard.cfg import written
+from gateway.guard.claims import Attempt, Claim, Claimed, Review, VoidAsk
+from gateway.guard.plans import Plans
+from gateway.guard.record import RecordView
+from gateway.guard.scripts import script
+from gateway.guard.server import Argument, Cluster, Server, Standalone
+
+T = TypeVar("T")
+CALL = 64
+"""Messages in one call: 500 would hold the server for 7 ms."""
+DONE_MS = 3_600_000
+"""Life of an unbound record after `done`; later refunds use PostgreSQL."""
+BLOCK_MS = 7 * 86_400_000
+
+
+class Guard:
+    """See the module. `now_ms` replaces the server's clock in tests; 0 is the real one."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._plans = Plans()
+        self.now_ms = 0
+
+    @classmethod
+    async def connect(cls, url: str, *, timeout_s: float = 1.0) -> "Guard":
+        """`redis://`, `rediss://`, `unix://` or `redis+cluster://host:port,host:port`. Does not wait for the server."""
+        server: Server = (
+            Cluster.at(url, timeout_s) if url.startswith("redis+cluster") else Standalone.at(url, timeout_s)
+        )
+        return cls(server)
+
+    @property
+    def server(self) -> Server:
+        """For `Cfg` and `Lease`, which share the connections."""
+        return self._server
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._server.close()
+
+    async def verify(self) -> list[str]:
+        """What keeps this server from being trusted; empty when nothing does."""
+        return await readiness.problems(self._server)
+
+    # --- idempotency keys ------------------------------------------------------------------------------------------
+
+    async def bind(self, items: Sequence[Binding]) -> list[Bound]:
+        """Tie keys to ids; the first one wins. In order."""
+
+        async def call(part: Sequence[Binding]) -> list[Bound]:
+            args: list[Argument] = []
+            for item in part:
+                args += (item.value(), item.ttl_ms)
+            names = [keys.BINDING[item.digest[0]] + item.digest for item in part]
+            reply = await self._server.run(script("bind"), names, args)
+            return [bound(item, earlier) for item, earlier in zip(part, reply, strict=True)]
+
+        return await self._sliced(items, lambda item: lane_of(item.digest), call)
+
+    async def unbind(self, items: Sequence[Binding]) -> None:
+        """Forget bindings that still stand as given: only accepted and held messages are remembered."""
+
+        async def call(part: Sequence[Binding]) -> list[Any]:
+            names = [keys.BINDING[item.digest[0]] + item.digest for item in part]
+            reply: list[Any] = await self._server.run(script("unbind"), names, [item.value() for item in part])
+            return reply
+
+        await self._sliced(items, lambda item: lane_of(item.digest), call)
+
+    # --- admission -------------------------------------------------------------------------------------------------
+
+    async def admit(self, items: Sequence[Ask], min_seq: int) -> list[Verdict]:
+        """Decide, in order; two messages to one recipient in one call see each other. `min_seq`: `Cfg.min_seq`."""
+
+        async def call(part: Sequence[Ask]) -> list[Verdict]:
+            names, args = admission.pack(part, min_seq, self._plans, self.now_ms)
+            return admission.parse(await self._server.run(script("admit"), names, args), part)
+
+        async def check(part: Sequence[Ask]) -> list[Verdict]:
+            names, args = admission.pack(part, min_seq, self._plans, self.now_ms)
+            return admission.parse_trace(await self._server.run(script("check"), names, args), part)
+
+        if not any(item.mode == Mode.CHECK for item in items):
+            return await self._sliced(items, lambda item: lane_of(item.subject), call)
+        if not all(item.mode == Mode.CHECK for item in items):
+            raise ValueError("CHECK is asked alone")
+        return await self._sliced(items, lambda item: lane_of(item.subject), check)
+
+    async def void(self, items: Sequence[VoidAsk], code: Code) -> list[str]:
+        """End reservations and holds, giving windows back: the state found, `void` when it is now, or `absent`."""
+
+        async def call(part: Sequence[VoidAsk]) -> list[str]:
+            reply = await self._server.run(script("void"), _lane_keys(part), ["void", code.value])
+            return [record.STATES.get(state, "absent") for state in reply]
+
+        return await self._sliced(items, lambda item: lane_of(item.subject), call)
+
+    async def refund(self, items: Sequence[VoidAsk]) -> list[bool]:
+        """Give back what messages consumed, whatever their state, once; whether this call did."""
+
+        async def call(part: Sequence[VoidAsk]) -> list[bool]:
+            reply = await self._server.run(script("void"), _lane_keys(part), ["refund", ""])
+            return [given == 1 for given in reply]
+
+        return await self._sliced(items, lambda item: lane_of(item.subject), call)
+
+    # --- delivery --------------------------------------------------------------------------------------------------
+
+    async def claim(self, items: Sequence[Claim], min_seq: int) -> list[Claimed]:
+        """The last look before the wire; see `claim.lua`. Read the monotonic clock *before* calling."""
+
+        async def call(part: Sequence[Claim]) -> list[Claimed]:
+            names, args = claims.pack(part, min_seq, self._plans, self.now_ms)
+            return claims.parse(await self._server.run(script("claim"), names, args))
+
+        return await self._sliced(items, lambda item: lane_of(item.subject), call)
+
+    async def done(self, ids: Sequence[str]) -> list[bool]:
+        """After `results` has been acknowledged: taken -> done."""
+        return await self._mark("done", [Attempt(one, 0) for one in ids])
+
+    async def unwritten(self, ids: Sequence[str]) -> list[bool]:
+        """On an orderly revocation: taken, and nothing of it was written."""
+        return await self._mark("unwritten", [Attempt(one, 0) for one in ids])
+
+    async def requeue(self, items: Sequence[Attempt]) -> list[bool]:
+        """taken(n) -> reserved(n + 1), before a retry or a parking is published; false: do not publish."""
+        return await self._mark("requeue", items)
+
+    async def review(self, items: Sequence[Attempt]) -> list[Review]:
+        """What became of attempts below the committed offset."""
+
+        async def call(part: Sequence[Attempt]) -> list[Review]:
+            raws = await self._server.command("MGET", *(keys.record(keys.raw_id(item.id)) for item in part))
+            return [claims.reviewed(raw, item.attempt) for raw, item in zip(raws, part, strict=True)]
+
+        return await self._sliced(items, lambda item: lane_of_id(item.id), call)
+
+    async def record(self, message_id: str) -> RecordView | None:
+        """What is known of a recent message."""
+        raw = await self._server.command("GET", keys.record(keys.raw_id(message_id)))
+        return None if raw is None else record.decode(raw)
+
+    async def _mark(self, what: str, items: Sequence[Attempt]) -> list[bool]:
+        async def call(part: Sequence[Attempt]) -> list[bool]:
+            names = [keys.record(keys.raw_id(item.id)) for item in part]
+            args: list[Argument] = [what, DONE_MS, *(item.attempt for item in part)]
+            return [moved == 1 for moved in await self._server.run(script("mark"), names, args)]
+
+        return await self._sliced(items, lambda item: lane_of_id(item.id), call)
+
+    # --- the projection --------------------------------------------------------------------------------------------
+
+    async def apply(self, states: Sequence[tuple[bytes, State]], *, blocking: bool = False) -> list[int]:
+        """Write whole states, each only over an older `seq`; the fences (Unix ms, 0 none) to wait out, in order.
+
+        `blocking`: one replica has it before this returns, where there is one. A state without parts is a tombstone.
+        """
+        return await self.apply_encoded(
+            [(subject, person.encode(state)) for subject, state in states], blocking=blocking
+        )
+
+    async def apply_encoded(self, states: Sequence[tuple[bytes, bytes]], *, blocking: bool = False) -> list[int]:
+        """`apply` of states already encoded by `person.encode`: what a rebuild streams."""
+        run = self._server.run_replicated if blocking else self._server.run
+
+        async def call(part: Sequence[tuple[bytes, bytes]]) -> list[int]:
+            names = [keys.PERSON[subject[0]] + subject for subject, _ in part]
+            names += [keys.FENCE[subject[0]] + subject for subject, _ in part]
+            fences: list[int] = await run(script("apply"), names, [raw for _, raw in part])
+            return fences
+
+        return await self._sliced(states, lambda state: lane_of(state[0]), call)
+
+    async def block(self, subject: bytes, scopes: Sequence[str]) -> int:
+        """Stop these scopes at once, until `unblock`; the fence to wait out before acknowledging."""
+        first = subject[0]
+        names = [keys.BLOCK[first] + subject, keys.FENCE[first] + subject]
+        fence: int = await self._server.run_replicated(script("block"), names, [msgpack.packb(list(scopes)), BLOCK_MS])
+        return fence
+
+    async def unblock(self, subject: bytes) -> None:
+        """Lift the provisional block, once an applied event stands in its place."""
+        await self._server.command("DEL", keys.BLOCK[subject[0]] + subject)
+
+    async def cursors(self) -> list[int | None]:
+        """The last event applied to each lane; none where the lane is cold."""
+        found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
+        return [None if value is None else int(value) for value in found]
+
+    async def set_cursors(self, seq: int, lanes: Iterable[int] = range(LANES)) -> None:
+        """Say that every event up to `seq` is applied to these lanes."""
+        await asyncio.gather(*(self._server.command("SET", keys.CURSOR[lane], seq) for lane in lanes))
+
+    async def write_cfg(self, beat: int, min_seq: int, registry: Registry) -> None:
+        """The ledger process's sign of life, each 500 ms."""
+        await self._server.command("HSET", keys.CFG, *written(beat, min_seq, registry))
+
+    # --- how calls are cut -----------------------------------------------------------------------------------------
+
+    async def _sliced(
+        self, items: Sequence[Any], lane: Callable[[Any], int], call: Callable[[Sequence[Any]], Any]
+    ) -> list[T]:
+        """At most 64 a call, in order; on a cluster one lane a call, lanes side by side."""
+        if self._server.mixes_lanes:
+            if len(items) <= CALL:
+                return list(await call(items)) if items else []
+            answers: list[T] = []
+            for start in range(0, len(items), CALL):
+                answers += await call(items[start : start + CALL])
+            return answers
+        lanes: dict[int, list[int]] = {}
+        for at, item in enumerate(items):
+            lanes.setdefault(lane(item), []).append(at)
+        placed: list[Any] = [None] * len(items)
+
+        async def one_lane(places: list[int]) -> None:
+            for start in range(0, len(places), CALL):
+                part = places[start : start + CALL]
+                for at, answer in zip(part, await call([items[at] for at in part]), strict=True):
+                    placed[at] = answer
+
+        await asyncio.gather(*(one_lane(places) for places in lanes.values()))
+        return placed
+
+
+def _lane_keys(items: Sequence[VoidAsk]) -> list[bytes]:
+    names: list[bytes] = []
+    for item in items:
+        first = item.subject[0]
+        names += (keys.RECORD[first] + keys.raw_id(item.id), keys.WINDOWS[first] + item.subject)
+    return names

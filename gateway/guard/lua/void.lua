@@ -1,0 +1,29 @@
+-- Ends reservations that will not be sent, and gives windows back. At most 64 a call.
+--
+-- KEYS  record (m), windows (w) of each;  ARGV  'void' or 'refund', the code
+-- void    reserved, held -> void, with refund; anything else stays. Reply: the state found, 'void' when it is now void.
+-- refund  any state: gives windows back, once, and changes nothing else. Reply: 1 given back, 0 not (again).
+local replies = {}
+for i = 1, #KEYS, 2 do
+  local raw = redis.call('GET', KEYS[i])
+  local reply = 0 -- absent
+  if raw then
+    local state, flags, attempt, partition, offset, stamp, size, at = head_of(raw)
+    local consumed = string.sub(raw, at, at + size - 1)
+    if ARGV[1] == 'refund' then
+      if refund(KEYS[i + 1], flags, stamp, consumed) then
+        local kept = record_of(state, bits_or(flags, REFUNDED), attempt, partition, offset, stamp, consumed, string.sub(raw, at + size))
+        redis.call('SET', KEYS[i], kept, 'KEEPTTL')
+        reply = 1
+      end
+    elseif state == RESERVED or state == HELD then
+      refund(KEYS[i + 1], flags, stamp, consumed)
+      redis.call('SET', KEYS[i], record_of(VOID, bits_or(bits_and(flags, BOUND), REFUNDED), attempt, 0, 0, stamp, '', ARGV[2]), 'KEEPTTL')
+      reply = VOID
+    else
+      reply = state
+    end
+  end
+  replies[#replies + 1] = reply
+end
+return replies

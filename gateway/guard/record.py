@@ -1,0 +1,60 @@
+"""A message's record: what was decided, how far it got, and what to give back if it never leaves.
+
+A record moves `reserved -> taken@partition:offset -> done`, beside it `held -> reserved` (a release), `taken ->
+unwritten` (an orderly revocation before the first byte) and `reserved | held -> void` (nothing will be sent; windows
+given back). Written by the scripts only; 22 bytes and the rest, all integers big endian:
+
+    state 1 | flags 1 | attempt 2 | partition 4 | offset 6 | stamp ms 6 | length of `consumed` 2 | consumed | answer
+
+`consumed`: where flag TEXT is set 8 bytes of the text's hash, then the window fields that hold `stamp`, separated by
+NUL. In a `void` record the answer is the code it was voided with.
+"""
+
+import struct
+from typing import NamedTuple
+
+RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = "reserved", "held", "taken", "done", "unwritten", "void"
+STATES = {ord(name[0]): name for name in (RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID)}
+BOUND, REFUNDED, TEXT = 1, 2, 4
+_HEAD = struct.Struct(">BBHI")
+HEAD_BYTES = 22
+
+
+class RecordView(NamedTuple):
+    """A record, read."""
+
+    state: str
+    attempt: int
+    partition: int
+    offset: int
+    stamp_ms: int
+    """When the windows were consumed; 0 while held."""
+    bound: bool
+    refunded: bool
+    fields: tuple[str, ...]
+    """The window fields this message consumed."""
+    answer: bytes
+    code: str | None
+    """Why it was voided."""
+
+
+def decode(raw: bytes) -> RecordView:
+    """Read a record."""
+    state, flags, attempt, partition = _HEAD.unpack_from(raw)
+    consumed_bytes = int.from_bytes(raw[20:22], "big")
+    consumed = raw[HEAD_BYTES : HEAD_BYTES + consumed_bytes]
+    rest = raw[HEAD_BYTES + consumed_bytes :]
+    names = consumed[8:] if flags & TEXT else consumed
+    void = STATES[state] == VOID
+    return RecordView(
+        state=STATES[state],
+        attempt=attempt,
+        partition=partition,
+        offset=int.from_bytes(raw[8:14], "big"),
+        stamp_ms=int.from_bytes(raw[14:20], "big"),
+        bound=bool(flags & BOUND),
+        refunded=bool(flags & REFUNDED),
+        fields=tuple(names.decode().split("\0")) if names else (),
+        answer=b"" if void else rest,
+        code=rest.decode() if void else None,
+    )
