@@ -1,1 +1,33 @@
 """Everything in Kafka: topics, the coalescing producer, and consumers that never commit past unfinished work."""
+
+from gateway.stream.codec import Undecodable, accepted_bytes, decode, encode, encode_fields
+from gateway.stream.consumer import Consumer
+from gateway.stream.group import GroupReader, Read
+from gateway.stream.lag import GroupLag
+from gateway.stream.producer import Producer, Published, StreamBusy
+from gateway.stream.reader import Batch, Message, Place, Reader
+from gateway.stream.topics import OffsetsLost, Topics, ensure, partition_by_class, partition_of
+
+__all__ = [
+    "Batch",
+    "Consumer",
+    "GroupLag",
+    "GroupReader",
+    "Message",
+    "OffsetsLost",
+    "Place",
+    "Producer",
+    "Published",
+    "Read",
+    "Reader",
+    "StreamBusy",
+    "Topics",
+    "Undecodable",
+    "accepted_bytes",
+    "decode",
+    "encode",
+    "encode_fields",
+    "ensure",
+    "partition_by_class",
+    "partition_of",
+]
