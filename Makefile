@@ -1,0 +1,61 @@
+# `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
+.DEFAULT_GOAL := help
+.PHONY: help run test unit fault check format schemas lock bench load clean venv venv-dev
+SHELL := /bin/sh
+PY := .venv/bin/python
+HOME_DIR ?= .assent
+PORT ?= 8080
+TESTS ?= tests
+HOST ?= http://127.0.0.1:8080
+RATE ?= 1000
+DURATION ?= 30
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: venv ## run everything on this machine (assent up): PORT=8080 HOME_DIR=.assent
+	@exec $(PY) -m gateway up --home "$(HOME_DIR)" --port $(PORT)
+
+test: venv-dev ## every test, on real Valkey, Kafka and PostgreSQL: TESTS=tests/unit
+	@exec $(PY) -m pytest $(TESTS)
+
+unit: venv-dev ## the tests that start nothing
+	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture
+
+fault: venv-dev ## the fault tests with long seeds
+	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault
+
+check: venv-dev ## style, types, import rules, generated files
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) .venv/bin/lint-imports --config pyproject.toml
+	@$(PY) schemas/generate.py --check
+
+format: venv-dev ## let ruff lay the code out
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+schemas: venv-dev ## write the generated files in schemas/
+	@$(PY) schemas/generate.py
+
+bench: venv-dev ## cost per message of every step, as ratios and CPU
+	@exec $(PY) loadtests/bench.py
+
+load: venv-dev ## load a running gateway: HOST=http://127.0.0.1:8080 RATE=1000 DURATION=30
+	@exec $(PY) loadtests/load.py --host $(HOST) --rate $(RATE) --duration $(DURATION)
+
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
+lock: ## pin every package by hash (needs uv)
+	$(COMPILE) --extra local -o requirements.lock
+	$(COMPILE) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
+
+venv:
+	@.ci/venv requirements.lock
+
+venv-dev:
+	@.ci/venv requirements-dev.lock
+
+clean: ## remove what was made here, but not the data in .assent
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -exec rm -rf {} +
