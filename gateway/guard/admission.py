@@ -170,16 +170,26 @@ def parse(reply: Sequence[Sequence[Any]], asks: Sequence[Ask]) -> list[Verdict]:
                 )
             )
         elif kind == 1:
-            verdicts.append(_replay(row))
+            verdicts.append(_replay(row, ask.plan))
         else:
             verdicts.append(_refused(row, ask.plan))
     return verdicts
 
 
-def _replay(row: Sequence[Any]) -> Verdict:
-    _, state, attempt, stamp, answer = row
+def _replay(row: Sequence[Any], plan: Plan) -> Verdict:
+    _, state, attempt, stamp, answer, basis, entry, termed = row
     name = STATES[state]
-    return Verdict(None, name, replay=True, answer=b"" if name == VOID else answer, attempt=attempt, stamp_ms=stamp)
+    return Verdict(
+        None,
+        name,
+        replay=True,
+        answer=b"" if name == VOID else answer,
+        attempt=attempt,
+        entry=entry if entry >= 0 else None,
+        basis_key=_basis_key(plan, basis),
+        stamp_ms=stamp,
+        termed=termed == 1,
+    )
 
 
 def _refused(row: Sequence[Any], plan: Plan) -> Verdict:
@@ -227,11 +237,17 @@ def _rule(row: Sequence[Any], plan: Plan) -> Rule:
 def _basis_key(plan: Plan, at: int) -> str | None:
     if at == 0:
         return None
-    return plan.consents[at - 1] if at > 0 else plan.relationships[-at - 1]
+    keys_of = plan.consents if at > 0 else plan.relationships
+    return keys_of[abs(at) - 1] if abs(at) <= len(keys_of) else None  # a replay may be of an earlier pack's plan
 
 
 def long_windows(plan: Plan, verdict: Verdict) -> list[tuple[str, int]]:
-    """(field, stamp ms) of what a permitted message consumed in windows longer than a day, to be kept in PostgreSQL."""
+    """(field, stamp ms) of what a permitted message consumed in windows longer than a day, to be kept in PostgreSQL.
+
+    Nothing for a held one: it consumes at its release.
+    """
+    if verdict.state == HELD:
+        return []
     names = [window.field for window in plan.windows if window.period_ms > DAY_MS]
     if plan.weekly_field:
         names += [plan.weekly_field, everyone(plan.weekly_field)]

@@ -215,7 +215,10 @@ class Guard:
 
     async def cursors(self) -> list[int | None]:
         """The last event applied to each lane; none where the lane is cold."""
-        found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
+        if self._server.mixes_lanes:
+            found = await self._server.command("MGET", *keys.CURSOR)
+        else:
+            found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
         return [None if value is None else int(value) for value in found]
 
     async def set_cursors(self, seq: int, lanes: Iterable[int] = range(LANES)) -> None:

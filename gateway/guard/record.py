@@ -2,9 +2,10 @@
 
 A record moves `reserved -> taken@partition:offset -> done`, beside it `held -> reserved` (a release), `taken ->
 unwritten` (an orderly revocation before the first byte) and `reserved | held -> void` (nothing will be sent; windows
-given back). Written by the scripts only; 22 bytes and the rest, all integers big endian:
+given back). Written by the scripts only; 29 bytes and the rest, all integers big endian:
 
-    state 1 | flags 1 | attempt 2 | partition 4 | offset 6 | stamp ms 6 | length of `consumed` 2 | consumed | answer
+    state 1 | flags 1 | attempt 2 | partition 4 | offset 6 | stamp ms 6 | basis 1 | entry + 1 6 |
+    length of `consumed` 2 | consumed | answer
 
 `consumed`: where flag TEXT is set 8 bytes of the text's hash, then the window fields that hold `stamp`, separated by
 NUL. In a `void` record the answer is the code it was voided with.
@@ -17,7 +18,7 @@ RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = "reserved", "held", "taken", "don
 STATES = {ord(name[0]): name for name in (RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID)}
 BOUND, REFUNDED, TEXT = 1, 2, 4
 _HEAD = struct.Struct(">BBHI")
-HEAD_BYTES = 22
+HEAD_BYTES = 29
 
 
 class RecordView(NamedTuple):
@@ -29,6 +30,8 @@ class RecordView(NamedTuple):
     offset: int
     stamp_ms: int
     """When the windows were consumed; 0 while held."""
+    entry: int | None
+    """The ledger entry relied on at admission."""
     bound: bool
     refunded: bool
     fields: tuple[str, ...]
@@ -41,7 +44,7 @@ class RecordView(NamedTuple):
 def decode(raw: bytes) -> RecordView:
     """Read a record."""
     state, flags, attempt, partition = _HEAD.unpack_from(raw)
-    consumed_bytes = int.from_bytes(raw[20:22], "big")
+    consumed_bytes = int.from_bytes(raw[27:29], "big")
     consumed = raw[HEAD_BYTES : HEAD_BYTES + consumed_bytes]
     rest = raw[HEAD_BYTES + consumed_bytes :]
     names = consumed[8:] if flags & TEXT else consumed
@@ -52,6 +55,7 @@ def decode(raw: bytes) -> RecordView:
         partition=partition,
         offset=int.from_bytes(raw[8:14], "big"),
         stamp_ms=int.from_bytes(raw[14:20], "big"),
+        entry=int.from_bytes(raw[21:27], "big") - 1 if any(raw[21:27]) else None,
         bound=bool(flags & BOUND),
         refunded=bool(flags & REFUNDED),
         fields=tuple(names.decode().split("\0")) if names else (),

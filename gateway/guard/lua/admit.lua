@@ -25,7 +25,7 @@
 -- Written: stamp into each window field (HSET w), expiry of w when it must grow, used request, record.
 --
 -- Reply, a message: {0, stamp, basis, entry, termed} permitted (basis: see permission.lua; termed: the consent's own
---   weekly field was written); {1, state, attempt, stamp, answer} replay; {2, code, rule, wait ms, from, to} refused.
+--   weekly field was written); {1, state, attempt, stamp, answer, basis, entry, termed} replay; {2, code, rule, wait ms, from, to} refused.
 -- Calls a message: its share of one MGET, HMGET, HSET, SET (PEXPIREAT at most once an hour, SET u): at most 6.
 local cursors, requests, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[4])
@@ -50,14 +50,16 @@ end
 -- nil to go on, else the replay; second: whether this attempt consumes windows
 local function known(raw, mode, attempt)
   if not raw then return nil, attempt == 1 end
-  local state, _, was, _, _, stamp, size, at = head_of(raw)
+  local state, flags, was, _, _, stamp, basis, entry, size, at = head_of(raw)
   if mode == RELEASE then
     if state == HELD then return nil, true end
     if state == RESERVED and attempt > 1 and was == attempt then return nil, false end
   elseif state == VOID then
     return nil, attempt == 1
   end
-  return {1, state, was, stamp, string.sub(raw, at + size)}
+  local from = bits_and(flags, TEXT) > 0 and at + 8 or at
+  local termed = string.find(string.sub(raw, from, at + size - 1), 'C/', 1, true) and 1 or 0
+  return {1, state, was, stamp, string.sub(raw, at + size), basis, entry - 1, termed}
 end
 
 -- nil or the refusal by a weekly limit, the consent's or a preference's; adds the consent's field to `fields`
@@ -177,7 +179,7 @@ local function decide(i, ask)
   end
   if request > 0 then write(first_request + request, ask[14], ask[12]) end
   local state = mode == HOLD and HELD or RESERVED
-  write(base + 2, record_of(state, flags, attempt, 0, 0, logs and eff or 0, consumed, ask[13]), ask[9])
+  write(base + 2, record_of(state, flags, attempt, 0, 0, logs and eff or 0, basis, entry + 1, consumed, ask[13]), ask[9])
   return {0, eff, basis, entry, termed and 1 or 0}
 end
 

@@ -48,11 +48,12 @@ local function decide(i, claim)
   local base, plan = cursors + 3 * i - 2, plans[claim[1]]
   local key = KEYS[base + 2]
   local raw = written[key] or read[base + 2]
-  local flags, stamp, consumed, answer = 0, 0, '', ''
+  local flags, stamp, was_basis, was_entry, consumed, answer = 0, 0, 0, 0, '', ''
   if raw then
-    local state, set, was, partition, offset, at_ms, size, at = head_of(raw)
+    local state, set, was, partition, offset, at_ms, on, by, size, at = head_of(raw)
     if not passes(state, was, partition, offset, claim) then return {1, state} end
-    flags, stamp, consumed, answer = set, at_ms, string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
+    flags, stamp, was_basis, was_entry = set, at_ms, on, by
+    consumed, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
   end
   local parts, block = parts_of(read[base]), read[base + 1]
   local code, basis, entry = stopped(plan, claim[2], parts, block), nil, nil
@@ -63,10 +64,12 @@ local function decide(i, claim)
   end
   if code then
     refund(KEYS[windows_at + i], flags, stamp, consumed)
-    put(key, record_of(VOID, bits_or(bits_and(flags, BOUND), REFUNDED), claim[4], 0, 0, stamp, '', code), raw)
+    local left = bits_or(bits_and(flags, BOUND), REFUNDED)
+    put(key, record_of(VOID, left, claim[4], 0, 0, stamp, was_basis, was_entry, '', code), raw)
     return {2, code}
   end
-  put(key, record_of(TAKEN, flags, claim[4], claim[5], claim[6], stamp, consumed, answer), raw)
+  if not raw then was_basis, was_entry = basis, entry + 1 end
+  put(key, record_of(TAKEN, flags, claim[4], claim[5], claim[6], stamp, was_basis, was_entry, consumed, answer), raw)
   redis.call('SET', KEYS[fences_at + i], string.format('%.0f', now + 1000), 'PX', 2000)
   return {0, now, basis, entry}
 end

@@ -10,18 +10,17 @@ local replies = {}
 for i = 1, #KEYS do
   local raw, moved = redis.call('GET', KEYS[i]), 0
   if raw then
-    local state, flags, attempt, partition, offset, stamp, size, at = head_of(raw)
+    local state, flags, attempt, partition, offset, stamp, basis, entry, size, at = head_of(raw)
     local wanted = tonumber(ARGV[2 + i])
     local same = wanted == 0 or wanted == attempt
     local to
     if what == 'done' and (state == TAKEN or state == UNWRITTEN) then to = DONE end
     if what == 'unwritten' and state == TAKEN then to = UNWRITTEN end
-    if what == 'requeue' and state == TAKEN then
-      to = RESERVED
-    end
+    if what == 'requeue' and state == TAKEN then to = RESERVED end
     if to and same then
       local next_attempt = to == RESERVED and attempt + 1 or attempt
-      local bytes = record_of(to, flags, next_attempt, partition, offset, stamp, string.sub(raw, at, at + size - 1), string.sub(raw, at + size))
+      local consumed, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
+      local bytes = record_of(to, flags, next_attempt, partition, offset, stamp, basis, entry, consumed, answer)
       if to == DONE and bit.band(flags, BOUND) == 0 then
         redis.call('SET', KEYS[i], bytes, 'PX', short)
       else

@@ -1,12 +1,14 @@
--- A record's bytes (record.py): state 1, flags 1, attempt 2, partition 4, offset 6, stamp 6, length 2, consumed, answer.
-local RECORD = '>BBHI4I6I6H'
+-- A record's bytes (record.py): state 1, flags 1, attempt 2, partition 4, offset 6, stamp 6, basis 1, entry 6, length 2,
+-- consumed, answer. `head_of` gives them in this order, then where `consumed` starts.
+local RECORD = '>BBHI4I6I6bI6H'
 local RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = 114, 104, 116, 100, 117, 118 -- first letters
 local BOUND, REFUNDED, TEXT = 1, 2, 4
+local bits_and, bits_or = bit.band, bit.bor
 
 local function head_of(raw)
   return struct.unpack(RECORD, raw)
 end
 
-local function record_of(state, flags, attempt, partition, offset, stamp, consumed, answer)
-  return struct.pack(RECORD, state, flags, attempt, partition, offset, stamp, #consumed) .. consumed .. answer
+local function record_of(state, flags, attempt, partition, offset, stamp, basis, entry, consumed, answer)
+  return struct.pack(RECORD, state, flags, attempt, partition, offset, stamp, basis, entry, #consumed) .. consumed .. answer
 end

@@ -8,17 +8,20 @@ for i = 1, #KEYS, 2 do
   local raw = redis.call('GET', KEYS[i])
   local reply = 0 -- absent
   if raw then
-    local state, flags, attempt, partition, offset, stamp, size, at = head_of(raw)
+    local state, flags, attempt, partition, offset, stamp, basis, entry, size, at = head_of(raw)
     local consumed = string.sub(raw, at, at + size - 1)
     if ARGV[1] == 'refund' then
       if refund(KEYS[i + 1], flags, stamp, consumed) then
-        local kept = record_of(state, bits_or(flags, REFUNDED), attempt, partition, offset, stamp, consumed, string.sub(raw, at + size))
+        local answer = string.sub(raw, at + size)
+        flags = bits_or(flags, REFUNDED)
+        local kept = record_of(state, flags, attempt, partition, offset, stamp, basis, entry, consumed, answer)
         redis.call('SET', KEYS[i], kept, 'KEEPTTL')
         reply = 1
       end
     elseif state == RESERVED or state == HELD then
       refund(KEYS[i + 1], flags, stamp, consumed)
-      redis.call('SET', KEYS[i], record_of(VOID, bits_or(bits_and(flags, BOUND), REFUNDED), attempt, 0, 0, stamp, '', ARGV[2]), 'KEEPTTL')
+      flags = bits_or(bits_and(flags, BOUND), REFUNDED)
+      redis.call('SET', KEYS[i], record_of(VOID, flags, attempt, 0, 0, stamp, basis, entry, '', ARGV[2]), 'KEEPTTL')
       reply = VOID
     else
       reply = state

@@ -1,0 +1,35 @@
+"""The lanes' cursors as the projection moves them: by compare-and-set only.
+
+A cursor says that every event up to it is in its lane. Writing it blindly after a flush would declare an empty lane
+filled; so each move names the value it starts from. While a lane is being filled its cursor is a mark, a negative number
+nobody else has: scripts take it for behind (cold), and a flush half-way takes the mark away and so fails the last move.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.guard import keys
+from gateway.guard.scripts import script
+from gateway.guard.server import Server
+
+
+class Cursors:
+    """Reads and moves the cursors of all lanes."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def read(self) -> list[int | None]:
+        """Each lane's cursor; none: never filled or flushed; below 0: being filled."""
+        found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
+        return [None if value is None else int(value) for value in found]
+
+    async def move(self, seq: int, believed: Mapping[int, int | None]) -> list[int]:
+        """Move lanes from the value believed of each to `seq`; the lanes that moved."""
+
+        async def one(lane: int, was: int | None) -> bool:
+            values = ["" if was is None else str(was), str(seq)]
+            return bool(await self._server.run(script("cursor"), [keys.CURSOR[lane]], values))
+
+        moved = await asyncio.gather(*(one(lane, was) for lane, was in believed.items()))
+        return [lane for lane, did in zip(believed, moved, strict=True) if did]
