@@ -1,0 +1,59 @@
+"""Who is calling: a bearer key, found by its digest among the clients of `cfg`, and what that client may do.
+
+Promises: keys are kept nowhere but as HMAC-SHA256 under the pepper; without a valid key nothing is learned but that;
+with no `cfg` nobody is known, so everything is refused as unavailable. What sends or reads people's data also needs a
+`cfg` that is fresh; what tightens permissions or brings a carrier's news goes on without.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from gateway.contract.codes import Code
+from gateway.contract.decision import Refusal
+from gateway.contract.registry import Client
+from gateway.edge.gate import Gate
+from gateway.edge.problems import Refused
+
+NO_KEY = Refusal(Code.AUTH_INVALID)
+NO_CFG = Refusal(Code.UNAVAILABLE, "clients and senders are not known yet", 1)
+STALE = Refusal(Code.UNAVAILABLE, "the permission projection shows no sign of life", 5)
+FRESH_ROLES = frozenset({"send", "read"})
+
+
+def digest_of(pepper: bytes, key: bytes) -> str:
+    """The digest under which a key is known, 64 hex digits."""
+    return hmac.digest(pepper, key, hashlib.sha256).hex()
+
+
+def client_of(gate: Gate, headers: Mapping[bytes, bytes]) -> Client:
+    """The client whose key the request carries."""
+    if gate.cfg.registry is None:
+        raise Refused(NO_CFG)
+    given = headers.get(b"authorization")
+    if given is None or given[:7].lower() != b"bearer ":
+        raise Refused(NO_KEY)
+    digest = digest_of(gate.pepper, given[7:].strip())
+    client = gate.cfg.client_by_digest(digest)
+    if client is None or not any(hmac.compare_digest(digest, known) for known in client.key_digests):
+        raise Refused(NO_KEY)
+    return client
+
+
+def check_role(gate: Gate, client: Client, role: str) -> None:
+    """`Refused` unless the client has the role, and `cfg` is fresh where the role needs that."""
+    if role in FRESH_ROLES and not gate.cfg.fresh:
+        raise Refused(STALE)
+    if role not in client.roles:
+        raise Refused(Refusal(Code.CLIENT_FORBIDDEN, f"needs role {role}"))
+
+
+def may_use(client: Client, sender: str) -> bool:
+    """Whether the client may act in this sender's name."""
+    return "*" in client.senders or sender in client.senders
+
+
+def check_sender(gate: Gate, client: Client, sender: str) -> None:
+    """`Refused` unless the sender exists and the client may act in its name; which of the two is not told."""
+    if not may_use(client, sender) or gate.cfg.sender(sender) is None:
+        raise Refused(Refusal(Code.CLIENT_FORBIDDEN, "the sender is not among this client's"))

@@ -1,0 +1,86 @@
+"""Breakers: what is stopped, and a named person stopping or resuming a scope.
+
+The registry's table is the truth; the ledger process carries it to every process within a second. Stopping takes effect
+first and is recorded then; resuming is recorded first, so that nothing is ever resumed without a name and a reason.
+A crash between the two leaves the scope stopped.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from gateway.contract.consent import EventKind, Text
+from gateway.contract.message import Strict
+from gateway.edge import acts
+from gateway.edge.callers import Caller, need
+from gateway.ledger import events
+from gateway.records import registry
+
+router = APIRouter(tags=["operations"])
+Asking = Annotated[Caller, need("operate")]
+Scope = Annotated[
+    str,
+    Path(
+        pattern=r"^(all|class:(verification|transactional|marketing|consent)|sender:[a-z0-9][a-z0-9_-]{0,31}"
+        r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x2e\x30-\x7e]{1,128})$",
+        examples=["sender:acme"],
+    ),
+]
+
+
+class Act(Strict):
+    """Who does it, and why."""
+
+    by: Text
+    reason: Text
+
+
+class BreakerView(BaseModel):
+    """A breaker's standing position and the last act on it."""
+
+    scope: str
+    is_open: bool
+    changed_by: str
+    reason: str
+    changed_at: datetime
+
+
+class Breakers(BaseModel):
+    """Every breaker that was ever moved."""
+
+    breakers: list[BreakerView]
+
+
+@router.get("/v1/breakers")
+async def breakers(caller: Annotated[Caller, need("read")]) -> Breakers:
+    """What is stopped, by whom and why."""
+    return Breakers(breakers=[BreakerView(**row._asdict()) for row in await registry.breakers(caller.gate.pool)])
+
+
+@router.post("/v1/breakers/{scope}/open")
+async def open_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
+    """Stop a scope: nothing more of it is admitted or submitted, what waits included, within 5 s."""
+    view = await _move(caller, scope, body, is_open=True)
+    await _record(caller, scope, body, is_open=True)
+    return view
+
+
+@router.post("/v1/breakers/{scope}/close")
+async def close_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
+    """Resume a scope."""
+    await _record(caller, scope, body, is_open=False)
+    return await _move(caller, scope, body, is_open=False)
+
+
+async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool) -> BreakerView:
+    row = await registry.move_breaker(caller.gate.pool, scope, is_open=is_open, by=act.by, reason=act.reason)
+    return BreakerView(**row._asdict())
+
+
+async def _record(caller: Caller, scope: str, act: Act, *, is_open: bool) -> None:
+    data = {"scope": scope, "open": is_open, "person": act.by, "why": act.reason}
+    name = acts.event_id(caller.client, None)
+    system = acts.Person(None, events.SYSTEM)
+    await acts.append(caller, acts.event(caller.client, EventKind.BREAKER, system, acts.now_ms(), data, name))

@@ -1,0 +1,137 @@
+"""Carriers' callbacks: delivery reports and inbound messages, durable in Kafka before they are acknowledged.
+
+A carrier retries a few times and then drops the report for good, so what can be read is taken even when its neighbour
+cannot, and 200 is said only when all that was readable is stored; else 503, and the carrier sends it again (settle
+drops what came twice). An exact refusal word sets a provisional block *before* the carrier is acknowledged
+(MECHANISMS 5), so a crash of anything behind this line lets nothing more through; settle replaces it by the event.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, TypeAdapter
+
+from gateway.carriers.receipts import MAX_ITEMS, ReceiptIn, ReceiptsIn, ReplyIn, normalise
+from gateway.contract.codes import Code
+from gateway.contract.decision import Class, Refusal
+from gateway.contract.ids import subject_of
+from gateway.contract.registry import Sender
+from gateway.contract.wire import Reply
+from gateway.edge import acts, bodies
+from gateway.edge.callers import Caller, need
+from gateway.edge.gate import Gate
+from gateway.edge.problems import Refused
+from gateway.ledger import events
+from gateway.rules import numbers, replies
+from gateway.stream.codec import encode
+
+router = APIRouter(tags=["carriers"])
+Carrier = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", examples=["http"])]
+Asking = Annotated[Caller, need("carrier:{carrier}")]
+RECEIPTS = TypeAdapter(list[ReceiptIn])
+REPLIES = TypeAdapter(list[ReplyIn])
+NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
+NUL_ESCAPE = b"\\u0000"
+
+
+class Taken(BaseModel):
+    """All that was readable is stored durably."""
+
+    taken: int
+    unreadable: int = 0
+    """Items that do not fit their model; sending them again changes nothing."""
+
+
+def _items(body: bytes, name: str) -> list[Any]:
+    value = bodies.parse(body)
+    if NUL_ESCAPE in body:
+        value = _without_nul(value)
+    if not isinstance(value, dict) or not isinstance(value.get(name), list):
+        raise Refused(bodies.INVALID, [{"field": name, "message": "Give an object with this list"}])
+    items: list[Any] = value[name]
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise Refused(bodies.INVALID, [{"field": name, "message": f"Give 1 to {MAX_ITEMS} items"}])
+    return items
+
+
+def _without_nul(value: Any) -> Any:
+    """The same without NUL characters, which no store takes: a report is not lost for one."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {key: _without_nul(item) for key, item in value.items()}
+    return [_without_nul(item) for item in value] if isinstance(value, list) else value
+
+
+def _readable(found: Sequence[Any]) -> list[Any]:
+    kept = [item for item in found if not isinstance(item, tuple)]
+    if not kept:
+        raise Refused(*found[0])
+    return kept
+
+
+async def _store(gate: Gate, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+    if any(ack is None for ack in await gate.producer.publish(topic, records)):
+        raise Refused(NOT_STORED)
+
+
+@router.post("/v1/carriers/{carrier}/receipts")
+async def take_receipts(caller: Asking, carrier: Carrier, request: Request) -> Taken:
+    """Up to 1,000 delivery reports. 200 only when they are durable."""
+    items = _items(await request.body(), "receipts")
+    kept = _readable(bodies.each(RECEIPTS, ReceiptIn, items, b""))
+    receipts = normalise(carrier, ReceiptsIn.model_construct(receipts=kept), acts.now_ms())
+    await _store(
+        caller.gate,
+        caller.gate.topics.receipts,
+        [(receipt.carrier_id.encode(), encode(receipt)) for receipt in receipts],
+    )
+    return Taken(taken=len(kept), unreadable=len(items) - len(kept))
+
+
+@router.post("/v1/carriers/{carrier}/replies")
+async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Taken:
+    """Up to 1,000 inbound messages. 200 only when they are durable, and refusals already in force."""
+    items = _items(await request.body(), "replies")
+    kept = _readable(bodies.each(REPLIES, ReplyIn, items, b""))
+    gate, now = caller.gate, acts.now_ms()
+    inbound = [await _reply(gate, carrier, item, now) for item in kept]
+    await _store(gate, gate.topics.replies, [(bytes.fromhex(reply.subject), encode(reply)) for reply in inbound])
+    return Taken(taken=len(kept), unreadable=len(items) - len(kept))
+
+
+async def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
+    number = numbers.parse(item.sender) or item.sender
+    subject = subject_of(gate.pepper, number)
+    scopes = refused_scopes(gate, item)
+    if scopes:
+        await gate.guard.block(subject, scopes)
+    aware = item.at is not None and item.at.tzinfo is not None
+    return Reply(
+        carrier=carrier,
+        reply_id=item.id,
+        sender_number=number,
+        subject=subject.hex(),
+        port=item.port,
+        text=item.text,
+        at=int(item.at.timestamp() * 1000) if item.at is not None and aware else now,
+        received_at=now,
+        blocked=bool(scopes),
+    )
+
+
+def refused_scopes(gate: Gate, item: ReplyIn) -> list[str]:
+    """What an exact refusal word stops: marketing of the port's sender; of everybody where the port is nobody's."""
+    owners = senders_of(gate, item.port)
+    packs = {owner.pack for owner in owners} or set(gate.packs)
+    if not any(replies.refusal(item.text, gate.packs[name]) for name in packs):
+        return []
+    return [events.scope_of(owner.id, Class.MARKETING) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+
+
+def senders_of(gate: Gate, port: str) -> list[Sender]:
+    """Whose port it is; carriers append digits of their own, so a longer number still names the port."""
+    registry = gate.cfg.registry
+    senders = registry.senders if registry is not None else ()
+    return [s for s in senders if port.startswith((s.service_port, s.marketing_port))]

@@ -1,0 +1,74 @@
+"""What the edge's handlers are given: every part of the gateway they may use, put together by `assemble`.
+
+Holds no state of its own but the count of what is taken in and not yet answered; a crash loses only that count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+
+from gateway import telemetry
+from gateway.contract.codes import Code
+from gateway.contract.decision import Refusal
+from gateway.edge.problems import Refused
+from gateway.guard import Cfg, Guard
+from gateway.intake import Intake
+from gateway.ledger.appender import Appender
+from gateway.ledger.reading import Reading
+from gateway.rules.pack import Pack
+from gateway.stream.producer import Producer
+from gateway.stream.topics import Topics
+
+MAX_MESSAGES = 5_000
+MAX_BYTES = 64 * 1024 * 1024
+FULL = Refusal(Code.UNAVAILABLE, "too much is waiting for its answer here", 1)
+
+
+class Unanswered:
+    """What one worker has taken in and not yet answered (MECHANISMS 9): past the bound it refuses at once."""
+
+    __slots__ = ("bytes", "max_bytes", "max_messages", "messages")
+
+    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        self.messages = self.bytes = 0
+        self.max_messages, self.max_bytes = max_messages, max_bytes
+
+    def take(self, size: int) -> None:
+        """Take in a body of `size` bytes, before it is read; `Refused` when there is no room."""
+        if self.bytes + size > self.max_bytes or self.messages >= self.max_messages:
+            raise Refused(FULL)
+        self.bytes += size
+
+    def count(self, n: int) -> None:
+        """Take in the `n` messages of a body that was taken; `Refused` when there is no room."""
+        if self.messages + n > self.max_messages:
+            raise Refused(FULL)
+        self.messages += n
+        telemetry.UNANSWERED.set(self.messages)
+
+    def give(self, size: int, n: int) -> None:
+        """Answered: give the room back."""
+        self.bytes -= size
+        self.messages -= n
+        telemetry.UNANSWERED.set(self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Everything behind the edge. All parts are started; closing them is the business of who opened them."""
+
+    intake: Intake
+    cfg: Cfg
+    guard: Guard
+    appender: Appender
+    reading: Reading
+    pool: asyncpg.Pool
+    producer: Producer
+    topics: Topics
+    pepper: bytes
+    packs: Mapping[str, Pack]
+    metrics_dir: Path | None = None
+    carrier: str = "simulator"
+    unanswered: Unanswered = field(default_factory=Unanswered)
