@@ -1,8 +1,9 @@
 """The lanes' cursors as the projection moves them: by compare-and-set only.
 
 A cursor says that every event up to it is in its lane. Writing it blindly after a flush would declare an empty lane
-filled; so each move names the value it starts from. While a lane is being filled its cursor is a mark, a negative number
-nobody else has: scripts take it for behind (cold), and a flush half-way takes the mark away and so fails the last move.
+filled; so each move names the value it starts from. While a lane is being filled its cursor is a mark, a negative
+number nobody else has: scripts take it for behind (cold), and a flush half-way takes the mark away, and the last move
+fails.
 """
 
 import asyncio

@@ -6,8 +6,8 @@ answers one event at once, a busy one shares each fsync among hundreds. Answers 
 Before an answer: the event is durable, the guard holds the person's new state (read your writes), and for what must
 stop messages (withdrawal, suppression, erasure) every submission that was past its last check has ended.
 If this process dies after COMMIT, the projection applies the events; the caller, unanswered, repeats with the same
-event id, and the duplicate is applied and waited for like the first. The same happens when the guard fails after COMMIT:
-`LedgerUnavailable`, although the event stands. So an answer is never given for an act that does not yet hold.
+event id, and the duplicate is applied and waited for like the first. The same happens when the guard fails after
+COMMIT: `LedgerUnavailable`, although the event stands. So an answer is never given for an act that does not yet hold.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 
 from gateway import telemetry
 from gateway.contract.consent import Event, State
+from gateway.guard.guard import Guard
 from gateway.ledger import events, installation
 from gateway.ledger.commit import Appended, Draft, commit_batch
 from gateway.ledger.keys import KeyMismatchError, Keys
@@ -48,13 +49,6 @@ class LedgerUnavailable(Exception):  # noqa: N818 - it says what the caller answ
     """The act may or may not be recorded: repeat it with the same event id."""
 
 
-class Applies(Protocol):
-    """What of `guard.Guard` the appender needs."""
-
-    async def apply(self, states: Sequence[tuple[bytes, State]], *, blocking: bool = False) -> list[int]:
-        """Write absolute states, guarded by `seq`; the fences (0: none) in the same order."""
-
-
 class _Call:
     """One caller's events (at most MOST_EVENTS) and its future answer."""
 
@@ -71,7 +65,7 @@ class _Call:
 class Appender:
     """Appends events. One per process; `start` before the first append, `stop` after the last."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, guard: Applies) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, guard: Guard) -> None:
         self._pool, self._keys, self._guard = pool, keys, guard
         self._reading = Reading(pool, keys)
         self._waiting: deque[_Call] = deque()

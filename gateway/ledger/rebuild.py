@@ -1,17 +1,22 @@
 """Fills lanes of the cache from all states, as one snapshot of PostgreSQL has them.
 
-Pages are read while the page before is being applied. The lanes' cursors are written last: whatever stops a fill half-way
-leaves lanes that still refuse as cold, and beginning again is always right, since states are absolute and guarded by
-`seq`: what an appender applied meanwhile is newer and stays.
+Pages are read while the page before is being applied. A lane that holds nothing is marked first, and its cursor is
+moved from that mark to the snapshot's `seq` last: whatever stops a fill half-way, a second flush included, leaves a lane
+that still refuses as cold. Beginning again is always right: states are absolute and guarded by `seq`, so what an appender
+applied meanwhile is newer and stays, and a lane that was good stays good while it is written over.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+import asyncpg
 from pydantic import TypeAdapter
 
 from gateway.contract.consent import State
+from gateway.contract.ids import LANES
+from gateway.guard.cursors import Cursors
+from gateway.guard.guard import Guard
 from gateway.ledger.rows import Connection
 
 Progress = Callable[[int, int], None]
@@ -27,27 +32,42 @@ HEAD = "SELECT seq FROM ledger_head"
 _STATES = TypeAdapter(list[State])
 
 
-class Fills(Protocol):
-    """What of `guard.Guard` a fill needs."""
+async def rebuild(dsn: str, guard: Guard, progress: Progress) -> int:
+    """Fill every lane from PostgreSQL (`assent rebuild`); the number of recipients."""
+    connection = await asyncpg.connect(dsn, timeout=PAGE_S)
+    done = 0
 
-    async def apply(self, states: Sequence[tuple[bytes, State]], *, blocking: bool = False) -> list[int]:
-        """Write absolute states, guarded by `seq`."""
+    def tell(so_far: int, total: int) -> None:
+        nonlocal done
+        done = so_far
+        progress(so_far, total)
 
-    async def set_cursors(self, seq: int, lanes: Sequence[int] | None = None) -> None:
-        """Write lanes' cursors."""
+    try:
+        await fill(connection, guard, range(LANES), tell)
+    finally:
+        await connection.close(timeout=PAGE_S)
+    return done
 
 
-async def fill(connection: Connection, guard: Fills, lanes: Sequence[int], progress: Progress) -> int:
-    """Apply everybody in the lanes, then set the lanes' cursors; the `seq` they are at."""
+async def fill(connection: Connection, guard: Guard, lanes: Sequence[int], progress: Progress) -> None:
+    """Apply everybody in the lanes. Lanes that were empty then have a cursor, unless something came in between."""
+    cursors = Cursors(guard.server)
+    found = await cursors.read()
+    mark = -1 - secrets.randbelow(2**48)
+    marked = await cursors.move(mark, {lane: found[lane] for lane in lanes if lacks(found[lane])})
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         seq: int = await connection.fetchval(HEAD, timeout=PAGE_S)
         total: int = await connection.fetchval(COUNT, list(lanes), timeout=PAGE_S * 6)
         await _stream(connection, guard, lanes, lambda done: progress(done, total))
-    await guard.set_cursors(seq, list(lanes))
-    return seq
+    await cursors.move(seq, dict.fromkeys(marked, mark))
 
 
-async def _stream(connection: Connection, guard: Fills, lanes: Sequence[int], tell: Callable[[int], None]) -> None:
+def lacks(cursor: int | None) -> bool:
+    """Whether a lane with this cursor has to be filled: it never was, was flushed, or a fill of it ended half-way."""
+    return cursor is None or cursor < 0
+
+
+async def _stream(connection: Connection, guard: Guard, lanes: Sequence[int], tell: Callable[[int], None]) -> None:
     cursor = await connection.cursor(STATES, list(lanes), timeout=PAGE_S)
     running: list[asyncio.Task[int]] = []
     done = 0
@@ -66,8 +86,9 @@ async def _stream(connection: Connection, guard: Fills, lanes: Sequence[int], te
     tell(done)
 
 
-async def _apply(guard: Fills, page: Sequence[tuple[bytes, bytes]]) -> int:
+async def _apply(guard: Guard, page: Sequence[tuple[bytes, bytes]]) -> int:
+    """One page. `blocking`: a failover half-way must not lose a page that the cursor will speak for."""
     states = _STATES.validate_json(b"[" + b",".join(raw for _, raw in page) + b"]")
     async with asyncio.timeout(PAGE_S):
-        await guard.apply([(subject, state) for (subject, _), state in zip(page, states, strict=True)])
+        await guard.apply([(subject, state) for (subject, _), state in zip(page, states, strict=True)], blocking=True)
     return len(page)
