@@ -17,7 +17,8 @@ from gateway import telemetry
 from gateway.contract.decision import Class
 from gateway.contract.registry import Client, Registry, Sender
 from gateway.guard import keys
-from gateway.guard.server import Argument, GuardUnavailable, Server
+from gateway.guard.link import Argument
+from gateway.guard.server import GuardUnavailable, Server
 
 POLL_S = 0.5
 FRESH_S = 10.0

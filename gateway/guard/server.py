@@ -11,31 +11,36 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import Redis
+import hiredis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
+from gateway.guard.link import Argument, Link, LinkLost, open_link
 from gateway.guard.scripts import Script
 
-Argument = bytes | str | int
 CONNECTIONS = 32
-"""Of one process; callers beyond wait for a free one, within their deadline."""
+"""Of one process to one node of a cluster."""
+FAULTS = (RedisError, RedisClusterException, hiredis.HiredisError, LinkLost, OSError, TimeoutError)
 
 
 class GuardUnavailable(Exception):  # noqa: N818 - it names a state, as the 503 does
     """Redis or Valkey did not answer, or not in time. Whether the call was carried out is not known."""
 
 
-def _said(fault: BaseException) -> str:
+def _unavailable(name: Argument, fault: BaseException) -> GuardUnavailable:
     """What a fault may say in a log: its kind, the server's error word and the script's line, never an argument."""
     words = re.findall(r"^[A-Z]{2,}\b|user_script:\d+", str(fault))
-    return " ".join((type(fault).__name__, *words))
+    return GuardUnavailable(" ".join((f"{name!s}:", type(fault).__name__, *dict.fromkeys(words))))
+
+
+def _unknown_script(fault: BaseException) -> bool:
+    return isinstance(fault, NoScriptError) or str(fault).startswith("NOSCRIPT")
 
 
 class Server(Protocol):
-    """What the guard needs of a server."""
+    """What the guard needs of a server. Everything raises GuardUnavailable."""
 
     mixes_lanes: bool
     """Whether one call may touch several lanes."""
@@ -43,25 +48,141 @@ class Server(Protocol):
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
         """One EVALSHA."""
 
+    async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """One EVALSHA whose writes a replica has confirmed, where there is one."""
+
     async def command(self, *args: Argument) -> Any:
         """One command, routed by its key where there is one."""
 
     async def primaries(self, *args: Argument) -> list[Any]:
         """One command at each primary."""
 
-    async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        """One EVALSHA whose writes a replica has, where there is one; GuardUnavailable when it does not confirm."""
-
     async def close(self) -> None:
         """Close every connection."""
 
 
-class _Bounded:
-    """Deadlines, NOSCRIPT and one kind of exception, over either client."""
+class _Wire:
+    """One link at a time, opened when needed; every call ends within the deadline."""
 
-    def __init__(self, client: Any, timeout_s: float) -> None:
-        self._client = client
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._url = url
         self._timeout_s = timeout_s
+        self._link: Link | None = None
+        self._opening = asyncio.Lock()
+
+    async def call(self, *args: Argument) -> Any:
+        """One command. On a fault the link is dropped: see `link.py` for why a late reply condemns it."""
+        link = self._link
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if link is None or link.lost:
+                    link = await self._open()
+                return await link.send(args)
+        except hiredis.ReplyError as fault:
+            if _unknown_script(fault):
+                raise
+            raise _unavailable(args[0], fault) from None
+        except FAULTS as fault:
+            if isinstance(fault, TimeoutError) and link is not None:
+                link.drop()
+            raise _unavailable(args[0], fault) from None
+
+    async def _open(self) -> Link:
+        async with self._opening:
+            if self._link is None or self._link.lost:
+                self._link = await open_link(self._url)
+            return self._link
+
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """One EVALSHA; a script the server does not know is loaded first, and nothing runs twice."""
+        try:
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except hiredis.ReplyError:
+            await self.call("SCRIPT", "LOAD", script.text)
+        try:
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except hiredis.ReplyError as fault:
+            raise _unavailable("EVALSHA", fault) from None
+
+    async def confirmed(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """EVALSHA, ROLE and, where replicas are connected, WAIT: on one connection, as WAIT needs it."""
+        reply = await self.script(script, keys, args)
+        role = await self.call("ROLE")
+        replicas = role[2] if len(role) > 2 else ()  # noqa: PLR2004 - master, offset, replicas
+        if replicas and not await self.call("WAIT", 1, max(1, int(self._timeout_s * 800))):
+            raise GuardUnavailable("WAIT: no replica confirmed")
+        return reply
+
+    def close(self) -> None:
+        """Drop the link."""
+        if self._link is not None:
+            self._link.drop()
+
+
+class Standalone:
+    """One server: a call may mix lanes. Two links: WAIT holds up whatever shares its connection."""
+
+    mixes_lanes = True
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._main = _Wire(url, timeout_s)
+        self._confirming = _Wire(url, timeout_s)
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """One EVALSHA."""
+        return await self._main.script(script, keys, args)
+
+    async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """One EVALSHA, confirmed by a replica where there is one."""
+        return await self._confirming.confirmed(script, keys, args)
+
+    async def command(self, *args: Argument) -> Any:
+        """One command."""
+        return await self._main.call(*args)
+
+    async def primaries(self, *args: Argument) -> list[Any]:
+        """One command at the one server."""
+        return [await self._main.call(*args)]
+
+    async def close(self) -> None:
+        """Drop both links."""
+        self._main.close()
+        self._confirming.close()
+
+
+class Cluster:
+    """A cluster: one lane a call. redis-py follows the slots; confirmed writes have a link to each primary."""
+
+    mixes_lanes = False
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """`redis+cluster://[user:password@]host:port[,host:port…]`: asks the first that answers for the slots."""
+        self._login, _, hosts = urlsplit(url).netloc.rpartition("@")
+        user, _, password = self._login.partition(":")
+        self._client: Any = RedisCluster(
+            startup_nodes=[
+                ClusterNode(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts.split(",")
+            ],
+            username=unquote(user) or None,
+            password=unquote(password) or None,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            max_connections=CONNECTIONS,
+        )
+        self._timeout_s = timeout_s
+        self._confirming: dict[str, _Wire] = {}
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """One EVALSHA at the primary that has the keys' slot."""
+        try:
+            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            await self.primaries("SCRIPT LOAD", script.text)
+        try:
+            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError as fault:
+            raise _unavailable("EVALSHA", fault) from None
 
     async def _call(self, *args: Argument) -> Any:
         try:
@@ -69,103 +190,30 @@ class _Bounded:
                 return await self._client.execute_command(*args)
         except NoScriptError:
             raise
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as fault:
-            raise GuardUnavailable(f"{args[0]!s}: {_said(fault)}") from None
-
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        """One EVALSHA; the script is loaded where the server does not know it, which runs nothing twice."""
-        try:
-            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            await self._load(script)
-        try:
-            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            raise GuardUnavailable("EVALSHA: NoScriptError") from None
-
-    async def _load(self, script: Script) -> None:
-        await self._call("SCRIPT LOAD", script.text)
-
-    async def command(self, *args: Argument) -> Any:
-        return await self._call(*args)
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
-async def _run_replicated(client: Any, timeout_s: float, script: Script, keys: Sequence[bytes], args: Any) -> Any:
-    """EVALSHA, ROLE and, where replicas are connected, WAIT: all on one connection, as WAIT needs it."""
-    try:
-        async with asyncio.timeout(timeout_s), client.client() as one:
-            call = ("EVALSHA", script.sha, len(keys), *keys, *args)
-            try:
-                reply = await one.execute_command(*call)
-            except NoScriptError:
-                await one.execute_command("SCRIPT LOAD", script.text)
-                reply = await one.execute_command(*call)
-            role = await one.execute_command("ROLE")
-            replicas = role[2] if len(role) > 2 else ()  # noqa: PLR2004 - master, offset, replicas
-            if replicas and not await one.execute_command("WAIT", 1, int(timeout_s * 1000)):
-                raise GuardUnavailable("WAIT: no replica confirmed")
-            return reply
-    except (RedisError, RedisClusterException, OSError, TimeoutError) as fault:
-        raise GuardUnavailable(f"EVALSHA: {_said(fault)}") from None
-
-
-class Standalone(_Bounded):
-    """One server: a call may mix lanes."""
-
-    mixes_lanes = True
-
-    @classmethod
-    def at(cls, url: str, timeout_s: float) -> "Standalone":
-        """Connects at the first call."""
-        client = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            max_connections=CONNECTIONS,
-        )
-        return cls(client, timeout_s)
-
-    async def primaries(self, *args: Argument) -> list[Any]:
-        """One command at the one server."""
-        return [await self._call(*args)]
+        except FAULTS as fault:
+            raise _unavailable(args[0], fault) from None
 
     async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        """One EVALSHA, confirmed by a replica where there is one."""
-        return await _run_replicated(self._client, self._timeout_s, script, keys, args)
+        """One EVALSHA at the primary of the first key, confirmed by a replica where there is one."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._client.initialize()
+        except FAULTS as fault:
+            raise _unavailable("EVALSHA", fault) from None
+        node = self._client.get_node_from_key(keys[0])
+        wire = self._confirming.get(node.name)
+        if wire is None:
+            address = f"{self._login}@{node.host}:{node.port}" if self._login else f"{node.host}:{node.port}"
+            wire = self._confirming[node.name] = _Wire(f"redis://{address}", self._timeout_s)
+        try:
+            return await wire.confirmed(script, keys, args)
+        except GuardUnavailable:
+            await self._client.aclose()  # a moved slot looks like a fault here: the next call asks for the slots again
+            raise
 
-
-class Cluster(_Bounded):
-    """A cluster: one lane a call."""
-
-    mixes_lanes = False
-
-    def __init__(self, client: Any, timeout_s: float, options: dict[str, Any]) -> None:
-        super().__init__(client, timeout_s)
-        self._options = options
-        self._direct: dict[str, Redis] = {}
-
-    @classmethod
-    def at(cls, url: str, timeout_s: float) -> "Cluster":
-        """`redis+cluster://[user:password@]host:port[,host:port…]`; asks the first that answers for the slots."""
-        login, _, hosts = urlsplit(url).netloc.rpartition("@")
-        nodes = [ClusterNode(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts.split(",")]
-        user, _, password = login.partition(":")
-        options: dict[str, Any] = {
-            "username": unquote(user) or None,
-            "password": unquote(password) or None,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
-            "max_connections": CONNECTIONS,
-        }
-        return cls(RedisCluster(startup_nodes=nodes, **options), timeout_s, options)
-
-    async def _load(self, script: Script) -> None:
-        await self.primaries("SCRIPT LOAD", script.text)
+    async def command(self, *args: Argument) -> Any:
+        """One command at the primary that has the key's slot."""
+        return await self._call(*args)
 
     async def primaries(self, *args: Argument) -> list[Any]:
         """One command at each primary."""
@@ -174,28 +222,11 @@ class Cluster(_Bounded):
                 await self._client.initialize()
                 nodes = self._client.get_primaries()
                 return [await self._client.execute_command(*args, target_nodes=node) for node in nodes]
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as fault:
-            raise GuardUnavailable(f"{args[0]!s}: {_said(fault)}") from None
-
-    async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        """One EVALSHA at the primary of the first key, confirmed by a replica where there is one."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.initialize()
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as fault:
-            raise GuardUnavailable(f"EVALSHA: {_said(fault)}") from None
-        node = self._client.get_node_from_key(keys[0])
-        known = self._direct.get(node.name)
-        if known is None:
-            known = self._direct[node.name] = Redis(host=node.host, port=node.port, **self._options)
-        try:
-            return await _run_replicated(known, self._timeout_s, script, keys, args)
-        except GuardUnavailable:
-            await self._client.aclose()  # a moved slot looks like a fault here: the next call asks for the slots again
-            raise
+        except FAULTS as fault:
+            raise _unavailable(args[0], fault) from None
 
     async def close(self) -> None:
-        """Close every connection, the direct ones too."""
-        await super().close()
-        for client in self._direct.values():
-            await client.aclose()
+        """Close every connection."""
+        for wire in self._confirming.values():
+            wire.close()
+        await self._client.aclose()
