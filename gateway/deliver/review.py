@@ -1,0 +1,66 @@
+"""What a new owner makes of each record below the committed offset (MECHANISMS 6). Pure.
+
+The commit goes ahead of the wire, so a record below it may have been written, or not: its record in Redis says what
+the last owner got done. Two rules: nothing that may have reached a carrier is ever submitted again, and nothing that a
+crash caught between a compare-and-set and its publish is lost.
+"""
+
+from dataclasses import dataclass
+
+from gateway.contract.codes import Code
+from gateway.guard.record import DONE, RESERVED, TAKEN, UNWRITTEN, VOID, RecordView
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Its result is in Kafka, or the message lives on elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitNow:
+    """The last owner gave it back unwritten: claim and submit this attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """The retry was recorded, its publish perhaps not: publish it (again)."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Voided before the wire, its result perhaps not published: publish it (again)."""
+
+    attempt: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """It may have reached the carrier: report it doubtful, never submit it."""
+
+    attempt: int
+
+
+Finding = Skip | SubmitNow | Requeue | Ended | InDoubt
+
+
+def finding(view: RecordView | None, attempt: int, partition: int, offset: int) -> Finding:
+    """What to do about the record at `partition`, `offset`, which was published as `attempt`."""
+    if view is None or view.attempt < attempt:
+        return InDoubt(attempt)
+    if view.state == DONE:
+        return Skip()
+    if view.state == VOID:
+        unsent = view.code is None or view.code == Code.UNAVAILABLE
+        return Skip() if unsent else Ended(view.attempt, view.code or "")
+    if view.state in (UNWRITTEN, TAKEN):
+        if (view.partition, view.offset) != (partition, offset):
+            return Skip()  # a copy: the claimed one is judged at its own place
+        return SubmitNow(view.attempt) if view.state == UNWRITTEN else InDoubt(view.attempt)
+    if view.state == RESERVED and view.attempt > attempt:
+        return Requeue(view.attempt)
+    return InDoubt(attempt)
