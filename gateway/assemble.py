@@ -1,41 +1,44 @@
 """Puts one process together from plain values, and takes it apart in reverse.
 
-The only reader of `Settings` beside `local`. Each `async def` here is one process of ARCHITECTURE.md: it opens its
-parts, says `ready`, works until SIGTERM or SIGINT, and closes them. A part that is away at start is waited for, within
-`PATIENCE_S`; away later, the rooms' own deadlines and back-offs hold.
+The only reader of `Settings` beside `local`. Each process coroutine here is one of ARCHITECTURE.md's: it opens its
+parts, says that it is ready, works until SIGTERM or SIGINT, and closes them. A part that is away at start is waited for
+within `PATIENCE_S`; away later, the rooms' own deadlines and back-offs hold.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import uvicorn
-import uvloop
-from fastapi import FastAPI
+from prometheus_client import start_http_server
 
 from gateway import telemetry
-from gateway.carriers.carrier import Carrier
-from gateway.carriers.http import HttpCarrier
-from gateway.carriers.simulator import Profile, Simulator
-from gateway.contract.decision import Class
-from gateway.contract.wire import Receipt
-from gateway.guard import Cfg, Guard, Lease
+
+from gateway.edge.app import Edge, create_app
+from gateway.edge.gate import Gate
+from gateway.guard import Cfg, Guard, GuardUnavailable, Lease
 from gateway.intake import Intake
-from gateway.ledger import Appender, Keys, Projection
-from gateway.records import migrate, registry
-from gateway.rules.pack import Pack, load
+from gateway.ledger.appender import Appender
+from gateway.ledger.keys import Keys
+from gateway.ledger.projection import Projection, rebuild as refill
+from gateway.ledger.reading import Reading
+from gateway.records import registry
+from gateway.records.migrate import migrate
+from gateway.rules.pack import Pack, load, names
 from gateway.settings import Settings
-from gateway.stream import Producer, Topics, encode, ensure
+from gateway.stream import Producer, Topics, ensure
 
 PATIENCE_S = 60.0
-PACKS = ("cn",)
 POOL_MOST = 8
 COMMAND_S = 5.0
+GRACE_S = 10
+READY_FD = "ASSENT_READY_FD"
 
 log = telemetry.logger("assemble")
 
@@ -44,41 +47,103 @@ class Misconfigured(Exception):  # noqa: N818 - it names what is wrong
     """A setting is missing or contradicts what the stores were made with; the text says which and what to do."""
 
 
-def run(process: Coroutine[Any, Any, None]) -> None:
-    """Run one process's coroutine to its end on uvloop."""
-    uvloop.run(process)
+@dataclass(slots=True)
+class Parts:
+    """What most processes share. All of it is started."""
+
+    settings: Settings
+    keys: Keys
+    packs: Mapping[str, Pack]
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    guard: Guard
+    cfg: Cfg
+    topics: Topics
+    producer: Producer
+    appender: Appender
+
+    @property
+    def pepper(self) -> bytes:
+        """The installation's pepper."""
+        return bytes.fromhex(self.settings.pepper.get_secret_value())
+
+    def intake(self) -> Intake:
+        """One intake over these parts."""
+        return Intake(
+            guard=self.guard,
+            cfg=self.cfg,
+            lease=Lease(self.guard.server),
+            producer=self.producer,
+            topics=self.topics,
+            packs=self.packs,
+            pepper=self.pepper,
+        )
 
 
-# --- parts ---------------------------------------------------------------------------------------------------------
-
-
-def packs() -> Mapping[str, Pack]:
-    """Every rule pack in the package, validated."""
-    return {name: load(name) for name in PACKS}
+# --- opening parts ---------------------------------------------------------------------------------------------------
 
 
 def secrets(settings: Settings) -> Keys:
-    """The installation's secrets; says which is missing, never what it is."""
+    """The installation's secrets; says which setting is wrong, never what it holds."""
     try:
         master = bytes.fromhex(settings.master_key.get_secret_value())
-        pepper = bytes.fromhex(settings.pepper.get_secret_value())
-        return Keys(master, pepper)
+        return Keys(master, bytes.fromhex(settings.pepper.get_secret_value()))
     except ValueError:
         raise Misconfigured(
-            "ASSENT_PEPPER (at least 64 hex digits) and ASSENT_MASTER_KEY (64 hex digits) are needed; make each with "
-            'python3 -c "import secrets; print(secrets.token_hex(32))" and keep them for ever'
+            "ASSENT_PEPPER (at least 64 hex digits) and ASSENT_MASTER_KEY (64 hex digits) are needed. Make each with "
+            'python3 -c "import secrets; print(secrets.token_hex(32))" and keep them for ever.'
         ) from None
 
 
-def pepper_of(settings: Settings) -> bytes:
-    """The pepper's bytes."""
-    return bytes.fromhex(settings.pepper.get_secret_value())
+async def _patiently(what: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Try until it works or `PATIENCE_S` is over."""
+    until = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            return await attempt()
+        except (OSError, TimeoutError, asyncpg.PostgresError, GuardUnavailable) as fault:
+            if asyncio.get_running_loop().time() > until:
+                raise Misconfigured(f"{what} does not answer ({type(fault).__name__}); is its address right?") from None
+            log.info("waiting", part=what, error=type(fault).__name__)
+            await asyncio.sleep(0.5)
 
 
 @asynccontextmanager
-async def _beating(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run background loops while the body runs; the metrics flush is always one of them."""
-    tasks = [asyncio.create_task(loop) for loop in (*loops, _flushing())]
+async def _open(settings: Settings) -> AsyncIterator[Parts]:
+    """Every part that most processes need, started; stopped in reverse."""
+    telemetry.configure_logging(settings.log_level)
+    keys = secrets(settings)
+    topics = Topics(settings.topic_prefix)
+    dsn = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        pool = await _patiently(
+            "PostgreSQL", lambda: asyncpg.create_pool(dsn, min_size=1, max_size=POOL_MOST, command_timeout=COMMAND_S)
+        )
+        stack.push_async_callback(_close_pool, pool)
+        guard = await Guard.connect(settings.redis_url)
+        stack.push_async_callback(guard.close)
+        appender = Appender(pool, keys, guard)
+        await appender.start()
+        stack.push_async_callback(appender.stop)
+        producer = Producer(settings.kafka_bootstrap, topics)
+        stack.push_async_callback(producer.stop)
+        await producer.start()
+        cfg = Cfg(guard.server)
+        await cfg.start()
+        stack.push_async_callback(cfg.close)
+        await stack.enter_async_context(_loops(_flushing()))
+        packs = {name: load(name) for name in names()}
+        yield Parts(settings, keys, packs, pool, guard, cfg, topics, producer, appender)
+
+
+async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(pool.close(), 3.0)
+
+
+@asynccontextmanager
+async def _loops(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run loops beside the body; the first that fails is the body's fault too."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
     finally:
@@ -91,3 +156,134 @@ async def _flushing() -> None:
     while True:
         await asyncio.sleep(1)
         telemetry.flush()
+
+
+def _say_ready() -> None:
+    """Tell the supervisor, where there is one."""
+    fd = os.environ.pop(READY_FD, None)
+    if fd is not None:
+        os.write(int(fd), b"ready\n")
+        os.close(int(fd))
+
+
+async def _until_told(settings: Settings, *loops: Coroutine[Any, Any, None]) -> None:
+    """Run the process's own loops until SIGTERM or SIGINT; a loop that fails ends the process with its fault."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    if settings.metrics_port and settings.metrics_dir is None:
+        start_http_server(settings.metrics_port, registry=telemetry.REGISTRY)
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    waiting = asyncio.create_task(told.wait())
+    _say_ready()
+    try:
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiting}:
+            task.result()
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.gather(waiting, *tasks, return_exceptions=True)
+
+
+# --- the processes ---------------------------------------------------------------------------------------------------
+
+
+async def prepare(settings: Settings) -> None:
+    """Bring the schema and the topics to this version; in the local profile, add the demo client and sender."""
+    telemetry.configure_logging(settings.log_level)
+    keys = secrets(settings)
+    dsn = settings.database_url.get_secret_value()
+    topics = Topics(settings.topic_prefix)
+    await asyncio.gather(
+        _patiently("PostgreSQL", lambda: migrate(dsn)),
+        _patiently(
+            "Kafka", lambda: ensure(settings.kafka_bootstrap, topics, settings.partitions, settings.replication)
+        ),
+    )
+    if settings.local:
+        connection = await asyncpg.connect(dsn, timeout=COMMAND_S)
+        try:
+            await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
+        finally:
+            await connection.close()
+    del keys
+
+
+def edge(settings: Settings) -> None:
+    """Serve HTTP with `settings.workers` workers until told to stop."""
+    if settings.local and settings.host not in {"127.0.0.1", "::1", "localhost"}:
+        raise Misconfigured("the local profile has well-known keys: it listens on loopback only")
+    secrets(settings)
+    uvicorn.run(
+        "gateway.assemble:edge_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_level="warning",
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def edge_app() -> Edge:
+    """One worker's application."""
+    return create_app(lambda: open_gate(Settings()))
+
+
+@asynccontextmanager
+async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
+    """Everything behind the edge."""
+    async with _open(settings) as parts:
+        _say_ready()
+        yield Gate(
+            intake=parts.intake(),
+            cfg=parts.cfg,
+            guard=parts.guard,
+            appender=parts.appender,
+            reading=Reading(parts.pool, parts.keys),
+            pool=parts.pool,
+            producer=parts.producer,
+            topics=parts.topics,
+            pepper=parts.pepper,
+            packs=parts.packs,
+            metrics_dir=settings.metrics_dir,
+            carrier=carrier_name(settings),
+        )
+
+
+def carrier_name(settings: Settings) -> str:
+    """The default carrier: an address selects carrier `http`."""
+    return "http" if settings.carrier_url else settings.carrier
+
+
+async def ledger(settings: Settings, with_hold: bool) -> None:
+    """Carry permissions from PostgreSQL to the guard and announce the registry; run one (a second one waits)."""
+    async with _open(settings) as parts:
+        projection = Projection(
+            settings.database_url.get_secret_value(), parts.guard, lambda: registry.load(parts.pool)
+        )
+        loops = [projection.run()]
+        if with_hold:
+            loops.append(_holding(parts))
+        await _until_told(settings, *loops)
+
+
+async def rebuild(settings: Settings, progress: Callable[[int, int], None]) -> None:
+    """Fill the guard's cache from PostgreSQL."""
+    guard = await Guard.connect(settings.redis_url, timeout_s=5.0)
+    try:
+        if problems := await guard.verify():
+            raise Misconfigured("; ".join(problems))
+        await refill(settings.database_url.get_secret_value(), guard, progress)
+    finally:
+        await guard.close()

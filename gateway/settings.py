@@ -17,24 +17,37 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ASSENT_", env_ignore_empty=True, frozen=True, extra="ignore")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Valkey or Redis; `redis+cluster://host:port` for a cluster")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Valkey or Redis; `redis+cluster://host:port` for a cluster"
+    )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, comma-separated")
     database_url: SecretStr = Field(SecretStr("postgresql://assent@127.0.0.1:5432/assent"), description="PostgreSQL")
-    pepper: SecretStr = Field(SecretStr(""), description="Hex, >= 32 bytes: names recipients and digests keys; never changes")
+    pepper: SecretStr = Field(
+        SecretStr(""), description="Hex, >= 32 bytes: names recipients and digests keys; never changes"
+    )
     master_key: SecretStr = Field(SecretStr(""), description="Hex, 32 bytes: wraps each person's own key")
     topic_prefix: str = Field("", description="Prefix of every Kafka topic and consumer group")
     partitions: Annotated[int, Field(ge=1, le=256)] = Field(4, description="Partitions of a topic made at first start")
-    replication: Annotated[int, Field(ge=1, le=9)] = Field(3, description="Replication factor of topics made at first start")
+    replication: Annotated[int, Field(ge=1, le=9)] = Field(
+        3, description="Replication factor of topics made at first start"
+    )
     host: str = Field("127.0.0.1", description="Where the edge listens")
     port: Port = Field(8080, description="The edge's port; a process's own metrics port is given by --metrics-port")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="uvicorn workers of the edge")
     carrier: Literal["simulator", "http"] = Field("simulator", description="The default carrier")
-    carrier_url: str | None = Field(None, description="Submit address of carrier `http`; setting it selects that carrier")
+    carrier_url: str | None = Field(
+        None, description="Submit address of carrier `http`; setting it selects that carrier"
+    )
     carrier_key: SecretStr | None = Field(None, description="Bearer key sent to the HTTP carrier, when it wants one")
-    carrier_rate: Annotated[int, Field(ge=1)] = Field(20_000, description="Messages a second to the carrier, per process")
-    carrier_window: Annotated[int, Field(ge=1)] = Field(2_000, description="Messages in flight to the carrier, per process")
+    carrier_rate: Annotated[int, Field(ge=1)] = Field(
+        20_000, description="Messages a second to the carrier, per process"
+    )
+    carrier_window: Annotated[int, Field(ge=1)] = Field(
+        2_000, description="Messages in flight to the carrier, per process"
+    )
     simulator_seed: int = Field(1, description="Seed of the simulated carrier")
     simulator_latency_ms: int = Field(20, description="Median submit latency of the simulated carrier")
+    metrics_port: Port = Field(0, description="Where a process other than the edge serves /metrics; 0: nowhere")
     metrics_dir: Path | None = Field(None, description="Shared folder for metrics of several processes on one machine")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
     local: bool = Field(False, description="The local profile: loopback only, demo client and keys")

@@ -96,8 +96,8 @@ class Spread:
         pending, self._pending = self._pending, {}
         for values, row in pending.items():
             child: Any = self._histogram.labels(*values) if values else self._histogram
-            child._sum.inc(row[-1])
-            for bucket, n in zip(child._buckets, row[:-1], strict=True):
+            child._sum.inc(row[-1])  # noqa: SLF001 - what its own observe() writes
+            for bucket, n in zip(child._buckets, row[:-1], strict=True):  # noqa: SLF001
                 if n:
                     bucket.inc(n)
 
@@ -105,7 +105,12 @@ class Spread:
 _ALL: list[Count | Level | Spread] = []
 
 # --- admission -----------------------------------------------------------------------------------------------------
-ADMISSIONS = Count("assent_admissions_total", "Decisions at the edge, by code (`accepted`, `held` or a refusal) and class.", "code", "cls")
+ADMISSIONS = Count(
+    "assent_admissions_total",
+    "Decisions at the edge, by code (`accepted`, `held` or a refusal) and class.",
+    "code",
+    "cls",
+)
 ADMISSION_SECONDS = Spread("assent_admission_seconds", "POST to answer, seconds, by route.", "route")
 ADMIT_BATCH = Spread("assent_admit_batch_messages", "Messages in one admission call to Redis.", buckets=SIZES)
 ADMIT_CALL_SECONDS = Spread("assent_admit_call_seconds", "One admission call to Redis, seconds.")
@@ -122,25 +127,33 @@ DEAD_LETTERS = Count("assent_dead_letters_total", "Records nobody could process.
 # --- delivery ------------------------------------------------------------------------------------------------------
 SUBMISSIONS = Count("assent_submissions_total", "Attempts, by carrier, class and outcome.", "carrier", "cls", "outcome")
 SUBMIT_SECONDS = Spread("assent_submit_seconds", "Submit to the carrier's answer, seconds.", "carrier")
-WAIT_SECONDS = Spread("assent_wait_seconds", "Acceptance to submit, seconds, by class.", "cls", buckets=FAST + (5.0, 10.0, 60.0))
+WAIT_SECONDS = Spread(
+    "assent_wait_seconds", "Acceptance to submit, seconds, by class.", "cls", buckets=(*FAST, 5.0, 10.0, 60.0)
+)
 SLOTS = Level("assent_carrier_slots_used", "Messages in flight to a carrier.", "carrier")
 HELD = Level("assent_held_messages", "Messages waiting in the due table.")
 RELEASED = Count("assent_released_total", "Held messages released, by outcome.", "outcome")
 # --- settlement ----------------------------------------------------------------------------------------------------
-RECEIPTS = Count("assent_receipts_total", "Receipts that changed a status, by status and cause.", "carrier", "status", "cause")
+RECEIPTS = Count(
+    "assent_receipts_total", "Receipts that changed a status, by status and cause.", "carrier", "status", "cause"
+)
 RECEIPTS_SEEN = Count("assent_receipts_seen_total", "Receipts received, duplicates and late ones included.", "carrier")
 ORPHANS = Level("assent_receipt_orphans", "Receipts waiting for their submit result.")
-END_TO_END_SECONDS = Spread("assent_end_to_end_seconds", "Acceptance to final status, seconds, by class.", "cls", buckets=SLOW)
+END_TO_END_SECONDS = Spread(
+    "assent_end_to_end_seconds", "Acceptance to final status, seconds, by class.", "cls", buckets=SLOW
+)
 REPLIES = Count("assent_replies_total", "Replies, by what they mean.", "meaning")
 SETTLE_BATCH = Spread("assent_settle_batch_rows", "Rows in one settle transaction.", buckets=SIZES)
-SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=FAST + (5.0,))
+SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=(*FAST, 5.0))
 REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier's refusal or a cancellation.")
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")
 CURSOR = Level("assent_projection_cursor", "Last event applied to every lane.")
 HEAD = Level("assent_events_head", "Last event appended.")
-BEAT_AGE = Level("assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as this process sees it.")
+BEAT_AGE = Level(
+    "assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as this process sees it."
+)
 COLD = Count("assent_cache_cold_total", "Admissions refused because the cache was behind PostgreSQL.")
 
 

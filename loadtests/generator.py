@@ -69,15 +69,13 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._next()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own signature
         if not self._closed:
             self._closed = True
             self._done()
 
 
-async def drive(
-    host: str, port: int, requests: Iterator[bytes], *, connections: int, seconds: float
-) -> Outcome:
+async def drive(host: str, port: int, requests: Iterator[bytes], *, connections: int, seconds: float) -> Outcome:
     """Closed loop over `connections` until the requests or the time run out."""
     outcome = Outcome()
     left = connections

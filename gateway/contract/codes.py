@@ -22,6 +22,7 @@ class Code(StrEnum):
 
     REQUEST_INVALID = "request.invalid"
     REQUEST_TOO_LARGE = "request.too_large"
+    REQUEST_TIMEOUT = "request.timeout"
     AUTH_INVALID = "auth.invalid"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method.not_allowed"
@@ -67,6 +68,9 @@ MEANINGS: dict[Code, Meaning] = {
         "Send at most 64 KiB in one message, 1,000 messages and 4 MiB in one batch.",
         "单条请求不超过 64 KiB，批量不超过 1000 条且 4 MiB。",
     ),
+    Code.REQUEST_TIMEOUT: Meaning(
+        408, "The body did not arrive in time", "Send the whole body within 10 seconds.", "请求体须在 10 秒内发送完毕。"
+    ),
     Code.AUTH_INVALID: Meaning(
         401,
         "No valid API key",
@@ -84,7 +88,10 @@ MEANINGS: dict[Code, Meaning] = {
         "请联系管理员为该客户端开通相应的发送方、用途或权限。",
     ),
     Code.CLIENT_QUOTA: Meaning(
-        429, "The client's quota is used up", "Wait for Retry-After, then send again.", "配额已用完，请在 Retry-After 之后重试。"
+        429,
+        "The client's quota is used up",
+        "Wait for Retry-After, then send again.",
+        "配额已用完，请在 Retry-After 之后重试。",
     ),
     Code.RECIPIENT_INVALID: Meaning(
         422,
@@ -133,7 +140,10 @@ MEANINGS: dict[Code, Meaning] = {
         "未取得同意：请先征得用户同意并登记。",
     ),
     Code.CONSENT_WITHDRAWN: Meaning(
-        403, "The person withdrew this consent", "Do not send. Only the person can renew it.", "用户已撤回同意，请勿发送。"
+        403,
+        "The person withdrew this consent",
+        "Do not send. Only the person can renew it.",
+        "用户已撤回同意，请勿发送。",
     ),
     Code.CONSENT_OPTED_OUT: Meaning(
         409,
@@ -157,7 +167,10 @@ MEANINGS: dict[Code, Meaning] = {
         403, "The person's preferences leave this out", "Do not send this topic.", "用户偏好不接收该主题。"
     ),
     Code.SUPPRESSED: Meaning(
-        403, "The recipient is suppressed", "Do not send; GET /v1/suppressions says why.", "该号码在禁发名单中，请勿发送。"
+        403,
+        "The recipient is suppressed",
+        "Do not send; GET /v1/suppressions says why.",
+        "该号码在禁发名单中，请勿发送。",
     ),
     Code.EVIDENCE_INSUFFICIENT: Meaning(
         422,
@@ -199,9 +212,15 @@ MEANINGS: dict[Code, Meaning] = {
         "许可缓存尚未就绪，请稍后重试。",
     ),
     Code.UNAVAILABLE: Meaning(
-        503, "A part the gateway needs does not answer", "Retry after Retry-After with the same key.", "服务暂不可用，请稍后以相同幂等键重试。"
+        503,
+        "A part the gateway needs does not answer",
+        "Retry after Retry-After with the same key.",
+        "服务暂不可用，请稍后以相同幂等键重试。",
     ),
     Code.INTERNAL: Meaning(
-        500, "The gateway failed", "Report it with the trace id; retry with the same key.", "内部错误，请附追踪编号联系管理员。"
+        500,
+        "The gateway failed",
+        "Report it with the trace id; retry with the same key.",
+        "内部错误，请附追踪编号联系管理员。",
     ),
 }

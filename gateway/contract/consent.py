@@ -187,7 +187,7 @@ class Preference(BaseModel):
 
 
 class State(BaseModel):
-    """What the events up to `seq` say about one subject. Keys:
+    """What the events up to `seq` say about one subject, by these keys.
 
     consents `sender/topic`; relationships `sender/kind`; preferences `sender` or `*`; suppressions by scope:
     `*` (everything), `sender` , `sender#class`, `*#class`, `sender/topic`, `*/topic`.

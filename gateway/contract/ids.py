@@ -47,4 +47,5 @@ def id_time_ms(message_id: str) -> int:
 
 def mask(number: str) -> str:
     """A number as logs and traces may show it: the first digits and the last two."""
-    return number[:4] + "*" * max(len(number) - 6, 0) + number[-2:] if len(number) > 6 else "***"
+    head, tail = number[:4], number[-2:]
+    return head + "*" * (len(number) - 6) + tail if len(number) > len(head + tail) else "***"

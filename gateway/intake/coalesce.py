@@ -19,9 +19,7 @@ class Coalescer(Generic[Item, Got]):
     A group larger than `most` goes out whole: its receiver splits it. Order is kept within a call.
     """
 
-    def __init__(
-        self, call: Callable[[list[Item]], Awaitable[list[Got]]], *, most: int = 64, flights: int = 2
-    ) -> None:
+    def __init__(self, call: Callable[[list[Item]], Awaitable[list[Got]]], *, most: int = 64, flights: int = 2) -> None:
         self._call, self._most, self._flights = call, most, flights
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Got]]]] = deque()
         self._queued = 0

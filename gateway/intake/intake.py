@@ -13,6 +13,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway import telemetry
 from gateway.contract.codes import Code
@@ -92,7 +93,7 @@ class Intake:
         if not self.cfg.fresh:
             return [STALE] * len(requests)
         now = self._now_ms()
-        jobs = await self._afford(client, self._prepare(client, requests, now, out), now, out)
+        jobs = await self._afford(client, self._prepare(client, requests, now, out), out)
         try:
             if any(job.binding is not None for job in jobs):
                 jobs = await self._bind(jobs, out)
@@ -103,6 +104,12 @@ class Intake:
             pass  # what has no answer yet keeps UNAVAILABLE
         _count(out, requests, self)
         return out
+
+    async def check(self, client: Client, request: SendRequest) -> dict[str, Any] | Refusal:
+        """Every rule and its verdict; nothing is sent or counted. See `check.check`."""
+        from gateway.intake.check import check  # noqa: PLC0415 - it is built on this class
+
+        return await check(self, client, request, self._now_ms())
 
     # --- before any I/O ------------------------------------------------------------------------------------------
 
@@ -121,7 +128,11 @@ class Intake:
                 out[at] = prepared
                 continue
             stopped = cfg.open_scope(
-                prepared.route.sender.id, prepared.route.purpose.cls, request.campaign, prepared.port, request.list_source
+                prepared.route.sender.id,
+                prepared.route.purpose.cls,
+                request.campaign,
+                prepared.port,
+                request.list_source,
             )
             if stopped is not None:
                 out[at] = Refusal(Code.BREAKER_OPEN, f"stopped: {stopped}", BREAKER_RETRY_S)
@@ -147,7 +158,7 @@ class Intake:
             fingerprint=hmac.digest(self.pepper, b"body\0" + body, hashlib.sha256)[:16],
         )
 
-    async def _afford(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:
+    async def _afford(self, client: Client, jobs: list[Job], out: list[Answer | Refusal]) -> list[Job]:
         """Keep the jobs that the client's quota and the senders' caps pay for."""
         if not jobs:
             return jobs
@@ -202,7 +213,9 @@ class Intake:
                 else:
                     self._take(job, verdict, out)
             if again:
-                for job, verdict in zip(again, await self._admitting[cls].ask([self._ask(j, now) for j in again]), strict=True):
+                for job, verdict in zip(
+                    again, await self._admitting[cls].ask([self._ask(j, now) for j in again]), strict=True
+                ):
                     self._take(job, verdict, out)
 
     def _ask(self, job: Job, now: int) -> Ask:
@@ -235,7 +248,9 @@ class Intake:
             out[job.at] = refusal
             return False
         job.due_ms, job.mode = release, Mode.HOLD
-        job.prepared = job.prepared._replace(due_ms=release, expires_ms=max(job.prepared.expires_ms, (release or now) + DAY_MS))
+        job.prepared = job.prepared._replace(
+            due_ms=release, expires_ms=max(job.prepared.expires_ms, (release or now) + DAY_MS)
+        )
         return True
 
     def _take(self, job: Job, verdict: Verdict, out: list[Answer | Refusal]) -> None:
@@ -352,7 +367,9 @@ class Intake:
         telemetry.REPLAYS.add()
         release_at, parts, pack = recall(verdict.answer)
         status = "accepted" if release_at is None else "held"
-        return Answer(job.id, status, release_at, parts, basis_of(job.prepared.route, verdict), verdict.entry, pack, True)
+        return Answer(
+            job.id, status, release_at, parts, basis_of(job.prepared.route, verdict), verdict.entry, pack, True
+        )
 
 
 def used_digest(pepper: bytes, subject: bytes, route: Route, ref: str) -> bytes:

@@ -4,7 +4,7 @@ Pure: the registry, the packs and the time come in; a refusal is a value. The or
 `/v1/messages/check` lists them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -107,7 +107,12 @@ def prepare(request: SendRequest, route: Route, now_ms: int) -> Prepared | Refus
     body = content.compose(request.text or "", route.sender, route.purpose, route.pack)
     if isinstance(body, Refusal):
         return body
-    if request.expires_at is None and request.not_before is None and not route.purpose.quiet and request.request is None:
+    if (
+        request.expires_at is None
+        and request.not_before is None
+        and not route.purpose.quiet
+        and request.request is None
+    ):
         return _unrequested(route) or Prepared(request, route, number, body, port, None, now_ms + DAY_MS)
     return _timed(request, route, number, body, port, now_ms)
 
@@ -188,22 +193,13 @@ def _timed(
     return Prepared(request, route, number, body, port, release, expires)
 
 
-def trace(
-    request: SendRequest, route: Route | Refusal, now_ms: int
-) -> Iterator[tuple[str, Refusal | None]]:
-    """Each rule that needs no I/O with its verdict, in order, without stopping: for /v1/messages/check."""
-    yield "client", route if isinstance(route, Refusal) else None
-    number = numbers.parse(request.to)
-    yield "recipient", Refusal(Code.RECIPIENT_INVALID) if number is None else None
-    if isinstance(route, Refusal):
-        return
+def trace(request: SendRequest, route: Route, now_ms: int) -> Iterator[tuple[str, Refusal | None]]:
+    """Each rule that needs no I/O with its verdict, without stopping: for /v1/messages/check."""
+    yield "recipient", Refusal(Code.RECIPIENT_INVALID) if numbers.parse(request.to) is None else None
     port = route.sender.port_for(route.purpose.cls)
-    yield "port", Refusal(Code.PORT_USE) if request.port not in (None, port) else None
-    body: Callable[[], Content | Refusal] = lambda: content.compose(  # noqa: E731 - evaluated once, below
-        request.text or "", route.sender, route.purpose, route.pack
-    )
-    text = misshapen(request) or body()
-    yield "content", text if isinstance(text, Refusal) else None
+    yield "port", Refusal(Code.PORT_USE) if request.port not in {None, port} else None
+    body = misshapen(request) or content.compose(request.text or "", route.sender, route.purpose, route.pack)
+    yield "content", body if isinstance(body, Refusal) else None
     yield "expiry", expiry_fault(request, now_ms)
-    yield "request", request_fault(request, route, now_ms)
     yield "quiet_hours", due(request, route, now_ms)[1]
+    yield "basis", request_fault(request, route, now_ms)

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
 
 from gateway.contract.consent import EventKind, State
 from gateway.ledger.events import SYSTEM, VERSION
 from gateway.ledger.keys import NUMBER_BOUND, Keys, PersonKeys, bound_to
 
-Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 HEAD = "SELECT seq, at, clock_timestamp() AS now FROM ledger_head FOR UPDATE"
 KNOWN = "SELECT event_id, seq, subject, kind, version, body FROM consent_events WHERE event_id = ANY($1::text[])"

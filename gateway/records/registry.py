@@ -10,13 +10,17 @@ import hmac
 from datetime import datetime
 from typing import NamedTuple
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from gateway.contract.ids import LANES
 from gateway.contract.registry import Client, Registry, Sender
 
-Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 TIMEOUT_S = 3.0
 BUILT_IN = Client(id="assent", senders=("*",), roles=("send",))
