@@ -8,6 +8,7 @@ On systems without `prctl` the next `assent up` ends what was left behind.
 
 import ctypes
 import os
+import pwd
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -17,7 +18,7 @@ def become(parent: int, death_signal: int, uid: int, command: list[str]) -> None
     """Drop to `uid` (negative: stay), tie this process to `parent`, then exec `command`."""
     if uid >= 0:
         os.setgroups([])
-        os.setgid(uid)
+        os.setgid(pwd.getpwuid(uid).pw_gid)
         os.setuid(uid)
     os.umask(0o077)
     if sys.platform == "linux":

@@ -25,6 +25,8 @@ from gateway.local.packages import folder_of
 
 USER = "assent"
 REACHABLE = Path("/var/lib/assent")
+INITDB = ["-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"]
+INITDB += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -90,8 +92,10 @@ class Postgres:
     def _within_reach(self, data: Path, install: Path, uid: int) -> tuple[Path, Path]:
         """Where `uid` finds data and binaries."""
         if not reaches(uid, self.home):
-            digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
-            data = REACHABLE / digest / "data"
+            named = self.home / "elsewhere"
+            if not named.exists():  # a new name: data of a home that was removed must not come back
+                write_private(named, str(REACHABLE / secrets.token_hex(6)))
+            data = Path(named.read_text()) / "data"
             self.note = f"PostgreSQL's data is in {data}: user {pwd.getpwuid(uid).pw_name} cannot reach {self.home}"
         if not reaches(uid, install / "bin/postgres"):
             install = copied(install)
@@ -108,17 +112,7 @@ class Postgres:
         if uid >= 0:
             os.chown(fresh, uid, -1)
             os.chown(password, uid, -1)
-        command = [
-            str(install / "bin/initdb"),
-            "-D",
-            str(fresh),
-            "-U",
-            USER,
-            "-A",
-            "scram-sha-256",
-            "--no-instructions",
-        ]
-        command += ["--pwfile", str(password), "-E", "UTF8", "--locale=C.UTF-8"]
+        command = [str(install / "bin/initdb"), "-D", str(fresh), *INITDB, "--pwfile", str(password)]
         launcher = [sys.executable, "-I", "-S", LAUNCH, str(os.getpid()), str(int(signal.SIGTERM)), str(uid), *command]
         made = subprocess.run(launcher, capture_output=True, text=True, cwd="/", timeout=60, check=False)  # noqa: S603
         password.unlink()

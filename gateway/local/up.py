@@ -168,7 +168,7 @@ class Up:
     def _look_after(self, part: Part, restarts: Restarts, now: float) -> None:
         how = part.child.ended()
         if how is None:
-            if restarts.awaited and part.ready():
+            if restarts.returning and part.ready():
                 self.say(f"  {part.name:<18} ready again, {restarts.back(now):.1f} s after it ended")
         elif restarts.due_at is None:
             delay = restarts.ended(now)
