@@ -127,7 +127,7 @@ class Appender:
             raise events.EventUnfitError(f"an event id has 1 to {LONGEST_ID} printable characters")
         if act.number is not None and self._keys.subject(act.number) != act.subject:
             raise events.EventUnfitError("the subject is not the number's")
-        return Draft(act, events.body(act))
+        return Draft(act, events.body(act), self._keys.event_name(act.event_id))
 
     async def _commit_waiting(self) -> None:
         """Commit batch after batch until nothing waits."""

@@ -37,10 +37,11 @@ class HeadMovedError(Exception):
 
 
 class Draft(NamedTuple):
-    """An event to append and its canonical body."""
+    """An event to append, its canonical body, and the name its id is stored under (`Keys.event_name`)."""
 
     event: Event
     body: bytes
+    name: str
 
 
 class Appended(NamedTuple):
@@ -127,7 +128,7 @@ class Batch:
         holder = self.people.setdefault(rows.key_holder(event.kind, event.subject), Person(SYSTEM))
         sealed = rows.seal_body(holder.open(self.keys), seq, draft.body)
         tag, commitment = keys.tag(person.counter), commit(draft.body, salt)
-        self.written.append(_Row(seq, event.event_id, event.subject, event.kind.value, tag, commitment, salt, sealed))
+        self.written.append(_Row(seq, draft.name, event.subject, event.kind.value, tag, commitment, salt, sealed))
         self.changed[event.subject] = person
         if holder is not person:
             self.changed[holder.subject] = holder
@@ -162,11 +163,11 @@ async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -
     head = await connection.fetchrow(rows.HEAD)
     if head is None:
         raise HeadMovedError("the ledger has no head row")
-    known = {row["event_id"]: row for row in await connection.fetch(rows.KNOWN, [d.event.event_id for d in drafts])}
+    known = {row["event_id"]: row for row in await connection.fetch(rows.KNOWN, [draft.name for draft in drafts])}
     subjects = {rows.key_holder(d.event.kind, d.event.subject) for d in drafts} | {d.event.subject for d in drafts}
     people = {row["subject"]: rows.person_of(row) for row in await connection.fetch(rows.PEOPLE, list(subjects))}
     batch = Batch(keys, head["seq"], rows.whole_ms(max(head["at"], head["now"])), people)
-    answers = [batch.add(draft, known.get(draft.event.event_id)) for draft in drafts]
+    answers = [batch.add(draft, known.get(draft.name)) for draft in drafts]
     if batch.written:
         await _store(connection, batch)
     return answers

@@ -69,12 +69,13 @@ class PersonKeys:
 class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
-    __slots__ = ("_kept", "_master", "_pepper", "_wrap")
+    __slots__ = ("_kept", "_master", "_names", "_pepper", "_wrap")
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
         if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
             raise ValueError(f"the master key is {KEY_BYTES} bytes, the pepper at least {LEAST_PEPPER}")
         self._pepper = pepper
+        self._names = _derive(pepper, b"event id 1")
         self._master = master
         self._wrap = AESGCM(_derive(master, b"wrap 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
@@ -85,6 +86,10 @@ class Keys:
     def subject(self, number: str) -> bytes:
         """The 16-byte name of an E.164 number."""
         return subject_of(self._pepper, number)
+
+    def event_name(self, event_id: str) -> str:
+        """How an event id is stored: a caller may have put a number into it, and the row outlives erasure."""
+        return hmac.digest(self._names, event_id.encode(), hashlib.sha256)[:16].hex()
 
     def checks(self) -> tuple[bytes, bytes]:
         """Values that tell this pepper and master key from others without giving them away."""

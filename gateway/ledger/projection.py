@@ -29,8 +29,10 @@ from gateway.contract.ids import LANES
 from gateway.contract.registry import Registry
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
-from gateway.ledger.rebuild import fill, lacks
+from gateway.ledger.rebuild import fill, lacks, rebuild
 from gateway.ledger.rows import Connection, decode_state
+
+__all__ = ["CacheAheadError", "Projection", "rebuild"]
 
 LOCK = 0x4C45_4447_4552  # "LEDGER"
 FOLLOW_S = 0.1

@@ -16,7 +16,7 @@ MOST_LISTED = 1_000
 STATE = "SELECT state FROM subject_states WHERE subject = $1"
 PERSON = "SELECT subject, key, number, erased_at FROM subjects WHERE subject = ANY($1::bytea[])"
 HISTORY = """
-SELECT seq, event_id, at, kind, version, body FROM consent_events WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT seq, at, kind, version, body FROM consent_events WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
 SUPPRESSIONS = """
 SELECT subject, scope, reason, at, entry FROM subject_suppressions
@@ -62,7 +62,8 @@ class Reading:
     async def history(self, subject: bytes, after: int = 0, limit: int = MOST_HISTORY) -> list[dict[str, Any]]:
         """Events of one person after a `seq`, oldest first.
 
-        Each has seq, event_id, recorded_at (datetime), kind, state (ISO/IEC TS 27560), occurred_at (Unix ms) and data.
+        Each has seq, recorded_at (datetime), kind, state (ISO/IEC TS 27560) and, where its body can be read, event_id,
+        occurred_at (Unix ms) and data.
         """
         found = await self._rows(HISTORY, subject, after, min(limit, MOST_HISTORY))
         holders = await self._holders({rows.key_holder(row["kind"], subject) for row in found})
@@ -86,14 +87,13 @@ class Reading:
     def _told(row: asyncpg.Record, keys: PersonKeys | None) -> dict[str, Any]:
         told = {
             "seq": row["seq"],
-            "event_id": row["event_id"],
             "recorded_at": row["at"],
             "kind": row["kind"],
             "state": events.EVENT_STATE[row["kind"]],
         }
         if row["body"] is not None and keys is not None:
             body = rows.open_body(keys, row["seq"], row["version"], row["body"])
-            told |= {"occurred_at": body["occurred_at"], "data": body["data"]}
+            told |= {"event_id": body["event_id"], "occurred_at": body["occurred_at"], "data": body["data"]}
         return told
 
     async def _holders(self, subjects: "set[bytes] | list[bytes]") -> dict[bytes, asyncpg.Record]:

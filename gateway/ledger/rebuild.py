@@ -1,9 +1,9 @@
 """Fills lanes of the cache from all states, as one snapshot of PostgreSQL has them.
 
 Pages are read while the page before is being applied. A lane that holds nothing is marked first, and its cursor is
-moved from that mark to the snapshot's `seq` last: whatever stops a fill half-way, a second flush included, leaves a lane
-that still refuses as cold. Beginning again is always right: states are absolute and guarded by `seq`, so what an appender
-applied meanwhile is newer and stays, and a lane that was good stays good while it is written over.
+moved from that mark to the snapshot's `seq` last: whatever stops a fill half-way, a second flush included, leaves a
+lane that still refuses as cold. Beginning again is always right: states are absolute and guarded by `seq`, so what an
+appender applied meanwhile is newer and stays, and a lane that was good stays good while it is written over.
 """
 
 import asyncio

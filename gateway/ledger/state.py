@@ -45,7 +45,7 @@ def apply(state: State | None, event: Event, seq: int, recorded_ms: int | None =
     step = _STEPS.get(event.kind)
     try:
         refusal = step(after, event.data, at_ms, seq) if step else None
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         return Refusal(Code.REQUEST_INVALID, f"the data of a {event.kind.value} is not what its kind needs")
     return after if refusal is None else refusal
 

@@ -22,7 +22,7 @@ INSERT INTO ledger_head (seq, at) VALUES (0, 'epoch');
 -- and whose it is: subject. Erasure sets those three to null and leaves the leaf true.
 CREATE TABLE consent_events (
     seq bigint PRIMARY KEY,
-    event_id text NOT NULL UNIQUE,
+    event_id text NOT NULL UNIQUE,    -- its keyed digest: callers' own ids may name a person, and this row stays
     at timestamptz NOT NULL,          -- when it was recorded, never before the event ahead of it; whole milliseconds
     subject bytea CHECK (octet_length(subject) = 16),
     kind text NOT NULL,
