@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
@@ -39,12 +39,12 @@ class Link(asyncio.Protocol):
         return self._transport is None
 
     def send(self, arguments: tuple[Argument, ...]) -> asyncio.Future[Any]:
-        """Write one command; the future is its reply, `hiredis.ReplyError` or LinkLost. Raises LinkLost when it cannot."""
+        """Write one command; the future is its reply, ReplyError or LinkLost. Raises LinkLost when it cannot write."""
         if self._transport is None:
             raise LinkLost("lost")
         if len(self._waiting) >= IN_FLIGHT:
             raise LinkLost("busy")
-        self._transport.write(hiredis.pack_command(arguments))  # type: ignore[arg-type] - a wrong stub: any length
+        self._transport.write(hiredis.pack_command(arguments))  # type: ignore[arg-type] # stub: one element
         future = self._loop.create_future()
         self._waiting.append(future)
         return future
@@ -57,8 +57,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is no subclass
 
     def data_received(self, data: bytes) -> None:
         """Hand replies to their callers, in order; a caller that gave up is passed over."""
