@@ -1,7 +1,8 @@
 """A message's text as it will be sent: signature, refusal text, words, length, and the parts it is sent in.
 
 Pure: a text that breaks a rule of the pack is a `Refusal`, whose detail never quotes the text. The order of checks is
-fixed: signature, emptiness, brackets, refusal text, promotional words, length.
+fixed: signature, emptiness, brackets, refusal text, promotional words, length; a body too long by itself is refused
+before its words are looked at.
 """
 
 import re
@@ -45,6 +46,9 @@ def compose(text: str, sender: Sender, purpose: Purpose, pack: Pack) -> Content 
     body = _unsigned(text, sender, pack)
     if isinstance(body, Refusal):
         return body
+    longest = pack.table.length.max
+    if len(body) > longest:
+        return _too_long(len(body), longest)
     plain = fold(body) if rare(body) else body
     tail = _tail(body, plain, purpose, pack)
     if isinstance(tail, Refusal):
@@ -58,12 +62,14 @@ def compose(text: str, sender: Sender, purpose: Purpose, pack: Pack) -> Content 
     mark = pack.table.signature
     whole = f"{mark.open}{sender.signature}{mark.close}{body}{tail}"
     encoding, units, parts = count_parts(whole)
-    length, longest = (units if encoding == "ucs2" else len(whole)), pack.table.length.max
-    if length > longest:
-        return Refusal(
-            Code.CONTENT_TOO_LONG, f"{length} characters, signature and refusal text included; {longest} allowed"
-        )
-    return Content(whole, parts, encoding)
+    length = units if encoding == "ucs2" else len(whole)
+    return Content(whole, parts, encoding) if length <= longest else _too_long(length, longest)
+
+
+def _too_long(length: int, longest: int) -> Refusal:
+    return Refusal(
+        Code.CONTENT_TOO_LONG, f"{length} characters; {longest} allowed, signature and refusal text included"
+    )
 
 
 def _unsigned(text: str, sender: Sender, pack: Pack) -> str | Refusal:
@@ -90,30 +96,28 @@ def _tail(body: str, plain: str, purpose: Purpose, pack: Pack) -> str | Refusal:
     if purpose.refusal_text == "optional":
         return ""
     if purpose.refusal_text == "forbidden":
-        if pack.refusal_hints.first(plain) is not None:
+        if pack.refusal_hints.found(plain):
             return Refusal(Code.CONTENT_REFUSAL_TEXT, f"{purpose.name} carries no refusal text")
         return ""
-    spans = pack.refusal_texts.spans(plain)
+    spans = [found.span() for found in pack.refusal_texts.matches(plain)]
     if not spans:
         # A blank keeps a link or a Latin word at the end from running into the refusal text.
         return f" {pack.refusal_text}" if body[-1].isascii() else pack.refusal_text
-    start, end = spans[-1]
-    if end != len(plain):
+    last = max(end for _, end in spans)
+    if last != len(plain):
         return Refusal(Code.CONTENT_REFUSAL_TEXT, "the refusal text is not last")
+    start = min(start for start, end in spans if end == last)
     return "" if plain[:start].strip(BLANK) else Refusal(Code.CONTENT_EMPTY, "nothing but the refusal text")
 
 
 def _promotional(text: str, purpose: Purpose, pack: Pack) -> str | None:
-    """The first promotional word that no exception covers, as the pack spells it."""
-    found = pack.promotional.first(text)
-    if found is None:
-        return None
-    covered = purpose.exceptions.spans(text)
-    while found is not None:
-        start, end = found.span()
-        if not any(first < end and start < last for first, last in covered):
+    """A promotional word that no exception covers, as the pack spells it."""
+    covered: set[int] | None = None
+    for found in pack.promotional.matches(text):
+        if covered is None:
+            covered = {at for exempt in purpose.exceptions.matches(text) for at in range(*exempt.span())}
+        if covered.isdisjoint(range(*found.span())):
             return "".join(letter for letter in fold(found[0]) if letter not in BLANK)
-        found = pack.promotional.first(text, start + 1)
     return None
 
 

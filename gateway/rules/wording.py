@@ -10,7 +10,7 @@ are part of the pattern, and only a text with rarer compatibility forms (`rare`)
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
@@ -65,19 +65,22 @@ class Words:
         self._other = _pattern(plain - latin)
         self._anchors = re.compile(f"[{''.join(map(re.escape, sorted(anchors)))}]" if anchors else "(?!)")
 
-    def first(self, text: str, start: int = 0) -> re.Match[str] | None:
-        """The first word at or after `start`: of the non-Latin words, else of the Latin ones."""
-        if self._anchors.search(text, start) is not None and (found := self._other.search(text, start)) is not None:
-            return found
-        return self._latin.search(text, start)
+    def found(self, text: str) -> bool:
+        """Whether any word stands in the text."""
+        return next(self.matches(text), None) is not None
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where words stand, in order."""
-        found = [match.span() for match in self._latin.finditer(text)]
+    def matches(self, text: str) -> Iterator[re.Match[str]]:
+        """Every place where a word stands, overlapping ones too: the non-Latin words in order, then the Latin ones."""
         if self._anchors.search(text) is not None:
-            found += [match.span() for match in self._other.finditer(text)]
-            found.sort()
-        return found
+            yield from _each(self._other, text)
+        yield from _each(self._latin, text)
+
+
+def _each(words: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    match = words.search(text)
+    while match is not None:
+        yield match
+        match = words.search(text, match.start() + 1)
 
 
 def _anchor(word: str) -> str:

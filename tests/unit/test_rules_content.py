@@ -134,6 +134,8 @@ PROMOTIONAL = [
     "Coupons inside",
     "你的红包待领取",
     "优惠金额12元，更多优惠请看官网",
+    "SALE now，您的三折叠手机已发货",
+    "三折叠手机五折",
     "Flash  Sale",
 ]
 PLAIN = [
