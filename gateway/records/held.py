@@ -9,11 +9,12 @@ Every function runs on the connection it is given, so that the caller's transact
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from asyncpg import Connection, Record
+from asyncpg import Record
 
 from gateway.contract.decision import Class
+from gateway.records.connection import Connection
 
 
 class Held(NamedTuple):
@@ -46,7 +47,7 @@ ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 
 
-async def add(conn: Connection[Any], rows: Iterable[Held]) -> None:
+async def add(conn: Connection, rows: Iterable[Held]) -> None:
     """Put messages in; of one id the newest attempt stays, and adding the same again changes nothing."""
     newest: dict[str, Held] = {}
     for row in rows:
@@ -57,7 +58,7 @@ async def add(conn: Connection[Any], rows: Iterable[Held]) -> None:
         await conn.execute(_ADD, *map(list, zip(*newest.values(), strict=True)))
 
 
-async def due(conn: Connection[Any], cls: Class, now_ms: int, limit: int) -> list[Held]:
+async def due(conn: Connection, cls: Class, now_ms: int, limit: int) -> list[Held]:
     """Lock and return at most `limit` rows of a class whose time has come, earliest first, parked ones left out.
 
     Call inside a transaction: publish, `delete`, commit.
@@ -65,34 +66,34 @@ async def due(conn: Connection[Any], cls: Class, now_ms: int, limit: int) -> lis
     return [_held(row) for row in await conn.fetch(_DUE, cls.value, now_ms, limit)]
 
 
-async def expired(conn: Connection[Any], now_ms: int, limit: int) -> list[Held]:
+async def expired(conn: Connection, now_ms: int, limit: int) -> list[Held]:
     """Lock and return rows, parked ones included, whose life is over; they end `expired`. Inside a transaction."""
     return [_held(row) for row in await conn.fetch(_EXPIRED, now_ms, limit)]
 
 
-async def delete(conn: Connection[Any], ids: Iterable[str]) -> None:
+async def delete(conn: Connection, ids: Iterable[str]) -> None:
     """Remove rows that were released or ended."""
     await conn.execute("DELETE FROM held WHERE id = ANY($1::uuid[])", list(ids))
 
 
-async def park(conn: Connection[Any], ids: Iterable[str], scope: str) -> None:
+async def park(conn: Connection, ids: Iterable[str], scope: str) -> None:
     """Make rows wait for a breaker scope instead of their time."""
     await conn.execute("UPDATE held SET scope = $2 WHERE id = ANY($1::uuid[])", list(ids), scope)
 
 
-async def scopes(conn: Connection[Any]) -> dict[str, int]:
+async def scopes(conn: Connection) -> dict[str, int]:
     """How many rows wait for each breaker scope."""
     rows = await conn.fetch("SELECT scope, count(*) AS n FROM held WHERE scope IS NOT NULL GROUP BY scope")
     return {row["scope"]: row["n"] for row in rows}
 
 
-async def unpark(conn: Connection[Any], scope: str) -> int:
+async def unpark(conn: Connection, scope: str) -> int:
     """Let the rows of a closed scope go at their time again; returns how many."""
     tag = await conn.execute("UPDATE held SET scope = NULL WHERE scope = $1", scope)
     return int(tag.rsplit(" ", 1)[1])
 
 
-async def count(conn: Connection[Any]) -> int:
+async def count(conn: Connection) -> int:
     """How many messages wait, parked ones included."""
     return int(await conn.fetchval("SELECT count(*) FROM held"))
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from asyncpg import Connection
+from gateway.records.connection import Connection
 
 DAY_MS = 86_400_000
 BY_ID = ("messages",)
@@ -42,7 +41,7 @@ def lowest_id(ms: int) -> str:
     return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-0000-0000-000000000000"
 
 
-async def ensure(conn: Connection[Any], days: Iterable[int]) -> None:
+async def ensure(conn: Connection, days: Iterable[int]) -> None:
     """Make the partitions of these days where they are missing. Runs its own transaction; do not call inside one."""
     wanted = [(table, day) for day in sorted(set(days)) for table in TABLES]
     async with conn.transaction():
@@ -53,7 +52,7 @@ async def ensure(conn: Connection[Any], days: Iterable[int]) -> None:
                 await _make(conn, table, day)
 
 
-async def existing(conn: Connection[Any]) -> set[tuple[str, int]]:
+async def existing(conn: Connection) -> set[tuple[str, int]]:
     """Every daily partition there is, as (table, day)."""
     rows = await conn.fetch(_CHILDREN, list(TABLES))
     found = set()
@@ -64,7 +63,7 @@ async def existing(conn: Connection[Any]) -> set[tuple[str, int]]:
     return found
 
 
-async def drop_before(conn: Connection[Any], table: str, day: int) -> list[str]:
+async def drop_before(conn: Connection, table: str, day: int) -> list[str]:
     """Drop a table's partitions of days before `day`; returns their names. For retention."""
     if table not in TABLES:
         raise ValueError(table)
@@ -74,7 +73,7 @@ async def drop_before(conn: Connection[Any], table: str, day: int) -> list[str]:
     return names
 
 
-async def _make(conn: Connection[Any], table: str, day: int) -> None:
+async def _make(conn: Connection, table: str, day: int) -> None:
     first, last = day * DAY_MS, (day + 1) * DAY_MS
     low, high = (lowest_id(first), lowest_id(last)) if table in BY_ID else (str(first), str(last))
     name, storage, column = name_of(table, day), _STORAGE.get(table, ""), COLUMNS[table]

@@ -1,0 +1,1 @@
+"""What became of each message: status from results and receipts, opt-outs from replies, refunds."""

@@ -130,7 +130,7 @@ CREATE TABLE replies (
     scope       text,
     at          bigint   NOT NULL,
     received_at bigint   NOT NULL,
-    PRIMARY KEY (carrier, reply_id)
+    PRIMARY KEY (carrier, reply_id, subject)
 );
 COMMENT ON TABLE replies IS 'Inbound messages: what they mean and what was done. The text is personal and is not kept here.';
 CREATE INDEX replies_subject ON replies (subject, received_at);

@@ -1,0 +1,10 @@
+"""What this room's functions run on: a connection of one's own, or one lent by a pool. The caller bounds the call."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"

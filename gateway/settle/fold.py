@@ -1,0 +1,100 @@
+"""What gathered statements change: pure, given the rows they are about.
+
+Owns the outcome of one flush before it is written: rows to insert and to update, the minute buckets' increments (what
+the rows count as now, less what they counted as before), and what is owed to the cache and the ledger.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.contract.decision import Cause, Class, Status
+from gateway.contract.wire import Accepted
+from gateway.ledger.events import scope_of
+from gateway.settle.buffer import Statement
+from gateway.settle.origin import Origin
+from gateway.settle.status import RANK_FINAL, Milestone, Row
+
+Count = tuple[int, Origin, str, Status, Cause]
+"""Minute, origin, carrier, status, cause."""
+
+
+class Fold:
+    """Folds statements into rows."""
+
+    def __init__(self, found: Mapping[str, Row]) -> None:
+        """`found`: every row that exists already, among those of the statements to come. They are changed in place."""
+        self._found = found
+        self.inserted: list[Row] = []
+        self.updated: list[Row] = []
+        self.counts: Counter[Count] = Counter()
+        self.refunds: list[tuple[str, bytes]] = []
+        """Messages (id, subject) that turned out never to have been sent."""
+        self.suppressions: list[tuple[str, bytes, str, int]] = []
+        """Recipients that a carrier refuses: message id, subject, scope, Unix ms."""
+        self.windows: list[tuple[bytes, str, int, str]] = []
+        self.requests: list[tuple[bytes, str, str, str, int]] = []
+        self.seen: Counter[str] = Counter()
+        """Receipts by carrier."""
+        self.changed: Counter[tuple[str, str, str]] = Counter()
+        """Receipts that changed a status: carrier, status, cause."""
+        self.spans: list[tuple[str, float]] = []
+        """Class, and seconds from acceptance to the final status, of every message that became final."""
+
+    def take(self, message_id: str, said: Sequence[Statement]) -> None:
+        """Fold what was said about one message."""
+        row = self._found.get(message_id)
+        if row is None:
+            row = Row(message_id)
+            if not self._apply(row, said):
+                return
+            self.inserted.append(row)
+            was_final = False
+        else:
+            before, origin = row.milestones(), row.origin
+            was_final = row.rank == RANK_FINAL and origin is not None
+            if not self._apply(row, said):
+                return
+            self.updated.append(row)
+            self._count(origin, before, -1)
+        self._count(row.origin, row.milestones(), 1)
+        if row.rank == RANK_FINAL and row.origin is not None and not was_final:
+            self._ended(row, row.origin)
+
+    def _apply(self, row: Row, said: Iterable[Statement]) -> bool:
+        changed = False
+        for kind, record, at, held, origin in said:
+            if kind == "receipt":
+                rank = row.rank
+                changed |= row.reported(record)
+                self.seen[record.carrier] += 1
+                if row.rank != rank:
+                    self.changed[record.carrier, row.status.value, row.cause.value] += 1
+            elif kind == "result":
+                changed |= row.attempted(record)
+            elif origin is not None:
+                changed |= row.accepted(record, origin, held=held, at=at)
+                if record.long_windows or record.request_ref is not None:
+                    self._used(record)
+        return changed
+
+    def _used(self, record: Accepted) -> None:
+        subject = bytes.fromhex(record.subject)
+        for field, stamp in record.long_windows or ():
+            self.windows.append((subject, field, stamp, record.id))
+        if record.request_ref is not None:
+            self.requests.append((subject, record.sender, record.request_ref, record.id, record.accepted_at))
+
+    def _count(self, origin: Origin | None, milestones: Iterable[Milestone], n: int) -> None:
+        if origin is not None:
+            for minute, status, cause, carrier in milestones:
+                self.counts[minute, origin, carrier, status, cause] += n
+
+    def _ended(self, row: Row, origin: Origin) -> None:
+        """Once in a message's life: its last status is known, and so is what it was."""
+        self.spans.append((origin.cls, max(0.0, (row.settled_at - row.accepted_at) / 1000)))
+        subject = row.subject or b""
+        if row.unsent():
+            self.refunds.append((row.id, subject))
+        if row.cause is Cause.CARRIER_OPT_OUT:
+            scope = scope_of(origin.sender, Class(origin.cls))
+            self.suppressions.append((row.id, subject, scope, row.settled_at))

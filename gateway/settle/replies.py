@@ -1,0 +1,165 @@
+"""Replies: a refusal becomes a withdrawal in the ledger; everything else is only remembered.
+
+Owns topic `replies`. Promises: an exact refusal word that a carrier's callback acknowledged is an event, once (the
+event's id is made of the carrier's name and its id of the reply), and the provisional block set before that
+acknowledgement is lifted only when the event holds. Waits for nothing of the messages' settlement: opt-outs have their
+own reader, connection and offsets. A crash anywhere repeats the batch, and the ledger drops what it has.
+
+The text of a reply is personal. A refusal's is kept inside the event, encrypted under the person's key; of any other
+reply only what it meant is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from asyncpg import Pool
+
+from gateway.contract.consent import Event, EventKind
+from gateway.contract.decision import Class
+from gateway.contract.registry import Sender
+from gateway.contract.wire import Reply
+from gateway.guard import Guard
+from gateway.ledger.appender import Appender
+from gateway.ledger.events import EventUnfitError, scope_of, withdrawal
+from gateway.records import settlement
+from gateway.rules.pack import Pack
+from gateway.rules.replies import refusal
+from gateway.telemetry import REPLIES, logger
+
+log = logger("settle")
+REFUSAL, OTHER = "refusal", "other"
+QUOTED = 200
+DEADLINE_S = 10.0
+
+
+class Scope(NamedTuple):
+    """What a refusal withdraws: everything of a class, a topic, or everything, of a sender or of everybody."""
+
+    sender: str | None
+    topics: tuple[str, ...] = ()
+    cls: Class | None = None
+
+    def text(self) -> str:
+        """The suppression scope it comes to."""
+        return scope_of(self.sender, self.cls, self.topics[0] if self.topics else None)
+
+
+class Registry(NamedTuple):
+    """Who owns which port, and the refusal words of each pack."""
+
+    senders: Sequence[Sender]
+    packs: Mapping[str, Pack]
+
+    def owner(self, port: str) -> Sender | None:
+        """The sender whose port it is."""
+        return next((one for one in self.senders if port in (one.service_port, one.marketing_port)), None)
+
+    def refuses(self, reply: Reply) -> bool:
+        """Whether it is an exact refusal: by the words of the port's owner, or anyone's when the port is nobody's.
+
+        What the receiver took for one, and blocked, is one: a block never ends without an event.
+        """
+        owner = self.owner(reply.port)
+        packs = [self.packs[owner.pack]] if owner is not None and owner.pack in self.packs else self.packs.values()
+        return reply.blocked or any(refusal(reply.text, pack) for pack in packs)
+
+
+def scope_for(reply: Reply, owner: Sender | None, last: tuple[str, str] | None) -> Scope:
+    """What a refusal withdraws. `last`: sender and purpose of the last message to the person from that port.
+
+    A marketing port: marketing of its sender. A service port: that purpose, or all of the sender where none is known.
+    A port nobody owns: marketing of everybody, for who was meant cannot be told.
+    """
+    if owner is None:
+        return Scope(None, cls=Class.MARKETING)
+    if reply.port == owner.marketing_port and reply.port != owner.service_port:
+        return Scope(owner.id, cls=Class.MARKETING)
+    return Scope(owner.id, (last[1],)) if last is not None and last[0] == owner.id else Scope(owner.id)
+
+
+def event_of(reply: Reply, scope: Scope) -> Event:
+    """The withdrawal to append. It holds from when we received it: a carrier's clock may be hours off.
+
+    Person and scope are part of the event's id: a carrier that gives an id twice must not lose anyone's refusal.
+    """
+    who_and_what = f"{reply.reply_id}\0{reply.subject}\0{scope.text()}"
+    return Event(
+        event_id=f"reply:{reply.carrier}:{hashlib.sha256(who_and_what.encode()).hexdigest()[:32]}",
+        kind=EventKind.WITHDRAWAL,
+        number=reply.sender_number,
+        subject=bytes.fromhex(reply.subject),
+        occurred_at_ms=reply.received_at,
+        data=withdrawal(
+            scope.sender,
+            scope.topics,
+            scope.cls,
+            why="reply",
+            channel="sms",
+            text=reply.text[:QUOTED],
+            port=reply.port,
+            carrier=reply.carrier,
+            reply_id=reply.reply_id,
+            written_at=reply.at,
+        ),
+    )
+
+
+class Replies:
+    """Settles batches of replies."""
+
+    def __init__(
+        self, pool: Pool[Any], guard: Guard, appender: Appender, registry: Callable[[], Registry | None], consumer: str
+    ) -> None:
+        """`registry` answers none until the senders are known; nothing can be decided before."""
+        self._pool, self._guard, self._appender = pool, guard, appender
+        self._registry, self._consumer = registry, consumer
+
+    async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> None:
+        """Append what refuses, lift provisional blocks, remember all, move the offsets. Repeatable at any point.
+
+        Raises what the ledger, the guard or PostgreSQL raise, or LookupError before the senders are known.
+        """
+        registry = self._registry()
+        if registry is None:
+            raise LookupError("the senders are not known yet")
+        async with asyncio.timeout(DEADLINE_S):
+            refused = [(reply, await self._scope(reply, registry)) for reply in replies if registry.refuses(reply)]
+        await self._withdraw(refused)
+        scopes = {(reply.carrier, reply.reply_id): scope.text() for reply, scope in refused}
+        async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
+            await settlement.move_offsets(conn, self._consumer, moves)
+            await settlement.keep_replies(conn, [_values(reply, scopes) for reply in replies])
+        REPLIES.add(len(refused), REFUSAL)
+        REPLIES.add(len(replies) - len(refused), OTHER)
+
+    async def _scope(self, reply: Reply, registry: Registry) -> Scope:
+        owner, last = registry.owner(reply.port), None
+        if owner is not None and reply.port == owner.service_port:
+            async with self._pool.acquire() as conn:
+                last = await settlement.last_purpose(conn, bytes.fromhex(reply.subject), reply.port)
+        return scope_for(reply, owner, last)
+
+    async def _withdraw(self, refused: Sequence[tuple[Reply, Scope]]) -> None:
+        if not refused:
+            return
+        acts = [event_of(reply, scope) for reply, scope in refused]
+        try:
+            answers = await self._appender.append(acts)
+        except EventUnfitError:  # one of them: a number that is not the subject's says nothing, the subject still does
+            answers = await self._appender.append([act.model_copy(update={"number": None}) for act in acts])
+        for act, answer in zip(acts, answers, strict=True):
+            if answer.refusal is not None:
+                log.error("withdrawal_refused", code=answer.refusal.code.value)
+            else:
+                await self._guard.unblock(act.subject)
+
+
+def _values(reply: Reply, scopes: Mapping[tuple[str, str], str]) -> tuple[Any, ...]:
+    scope = scopes.get((reply.carrier, reply.reply_id))
+    meaning = OTHER if scope is None else REFUSAL
+    subject = bytes.fromhex(reply.subject)
+    return reply.carrier, reply.reply_id, subject, reply.port, meaning, scope, reply.at, reply.received_at
