@@ -19,6 +19,16 @@ import uvicorn
 from prometheus_client import start_http_server
 
 from gateway import telemetry
+from gateway.carriers.carrier import Carrier
+from gateway.carriers.http import HttpCarrier
+from gateway.carriers.simulator import Profile, Simulator
+from gateway.contract.decision import Class
+from gateway.contract.wire import Receipt
+from gateway.deliver.hold import Hold
+from gateway.deliver.means import Means
+from gateway.deliver.outbox import Outbox
+from gateway.deliver.slots import Slots
+from gateway.deliver.worker import Deliver
 
 from gateway.edge.app import Edge, create_app
 from gateway.edge.gate import Gate
@@ -32,7 +42,7 @@ from gateway.records import registry
 from gateway.records.migrate import migrate
 from gateway.rules.pack import Pack, load, names
 from gateway.settings import Settings
-from gateway.stream import Producer, Topics, ensure
+from gateway.stream import Producer, StreamBusy, Topics, encode, ensure
 
 PATIENCE_S = 60.0
 POOL_MOST = 8
@@ -266,16 +276,105 @@ def carrier_name(settings: Settings) -> str:
     return "http" if settings.carrier_url else settings.carrier
 
 
+# --- deliver and hold ------------------------------------------------------------------------------------------------
+
+
+def carriers(parts: Parts) -> dict[str, Carrier]:
+    """The carriers that run in this process: the default one."""
+    settings = parts.settings
+    if carrier_name(settings) == "http":
+        if not settings.carrier_url:
+            raise Misconfigured("carrier http needs ASSENT_CARRIER_URL")
+        key = settings.carrier_key.get_secret_value() if settings.carrier_key else None
+        return {"http": HttpCarrier(settings.carrier_url, key=key)}
+    profile = Profile(latency_s=settings.simulator_latency_ms / 1000)
+    return {"simulator": Simulator(_emitter(parts), seed=settings.simulator_seed, profile=profile)}
+
+
+def _emitter(parts: Parts) -> Callable[[Sequence[Receipt]], Awaitable[None]]:
+    """How a carrier that makes its own receipts brings them in: the topic that callbacks publish to."""
+
+    async def emit(receipts: Sequence[Receipt]) -> None:
+        rows = [((receipt.ref or receipt.carrier_id).encode(), encode(receipt)) for receipt in receipts]
+        while rows:
+            try:
+                acks = await parts.producer.publish(parts.topics.receipts, rows)
+            except StreamBusy:
+                acks = [None] * len(rows)
+            rows = [row for row, ack in zip(rows, acks, strict=True) if ack is None]
+            if rows:
+                await asyncio.sleep(0.2)
+
+    return emit
+
+
+async def deliver(settings: Settings, classes: Sequence[str]) -> None:
+    """Submit the messages of some classes."""
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(_open(settings))
+        running = carriers(parts)
+        for carrier in running.values():
+            stack.push_async_callback(carrier.close)
+        slots = {
+            name: Slots(name, window=settings.carrier_window, rate=float(settings.carrier_rate)) for name in running
+        }
+        outbox = Outbox(parts.producer, parts.topics)
+        workers = []
+        for name in classes:
+            means = Means(
+                cls=Class(name),
+                guard=parts.guard,
+                cfg=parts.cfg,
+                outbox=outbox,
+                carriers=running,
+                slots=slots,
+                default=carrier_name(settings),
+                packs=parts.packs,
+            )
+            workers.append(Deliver(means, settings.kafka_bootstrap))
+        await asyncio.gather(*(worker.start() for worker in workers))
+        for worker in workers:
+            stack.push_async_callback(worker.stop)
+        await _until_told(settings, *(worker.run() for worker in workers))
+
+
+@asynccontextmanager
+async def _holding(parts: Parts) -> AsyncIterator[Hold]:
+    hold_loop = Hold(
+        pool=parts.pool,
+        intake=parts.intake(),
+        guard=parts.guard,
+        cfg=parts.cfg,
+        outbox=Outbox(parts.producer, parts.topics),
+        bootstrap=parts.settings.kafka_bootstrap,
+    )
+    await hold_loop.start()
+    try:
+        yield hold_loop
+    finally:
+        await hold_loop.stop()
+
+
+async def hold(settings: Settings) -> None:
+    """Release held messages when they are due."""
+    async with _open(settings) as parts, _holding(parts) as holding:
+        await _until_told(settings, holding.run())
+
+
+# --- ledger, settle, commands ----------------------------------------------------------------------------------------
+
+
 async def ledger(settings: Settings, with_hold: bool) -> None:
     """Carry permissions from PostgreSQL to the guard and announce the registry; run one (a second one waits)."""
     async with _open(settings) as parts:
         projection = Projection(
             settings.database_url.get_secret_value(), parts.guard, lambda: registry.load(parts.pool)
         )
-        loops = [projection.run()]
-        if with_hold:
-            loops.append(_holding(parts))
-        await _until_told(settings, *loops)
+        if not with_hold:
+            await _until_told(settings, projection.run())
+            return
+        async with _loops(projection.run()), _holding(parts) as holding:
+            await _until_told(settings, holding.run())
 
 
 async def rebuild(settings: Settings, progress: Callable[[int, int], None]) -> None:

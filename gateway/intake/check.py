@@ -71,8 +71,7 @@ def _document(
     release = None if failed else due(request, route, now_ms, asked.hours if asked else None)[0]
     prepared = prepare(request, route, now_ms)
     return {
-        "status": failed["code"] if failed else "held" if release is not None else "accepted",
-        "would_be": "refused" if failed else "held" if release is not None else "accepted",
+        "status": "refused" if failed else "held" if release is not None else "accepted",
         "code": failed["code"] if failed else None,
         "release_at_ms": release,
         "parts": None if isinstance(prepared, Refusal) else prepared.content.parts,
@@ -96,7 +95,7 @@ def _row(rule: RuleInfo, verdicts: Verdicts, asked: Verdict | None) -> dict[str,
         "title_zh": rule.title_zh,
         "source": rule.source,
         "source_zh": rule.source_zh,
-        "verdict": "passed",
+        "verdict": "not_asked" if rule.name == "quota" else "passed",
     }
     here = verdicts.get(rule.name)
     if here is not None:
@@ -105,7 +104,7 @@ def _row(rule: RuleInfo, verdicts: Verdicts, asked: Verdict | None) -> dict[str,
         if not _is(found.rule, found.detail, rule):
             continue
         if found.limit >= 0 and found.rule != "preference.hours":
-            row |= {"count": max(found.count, 0), "limit": found.limit}
+            row |= {"count": max(found.counted, 0), "limit": found.limit}
         if found.code is not None and found.code is not Code.QUIET_HOURS:
             row |= {"verdict": "refused", "code": found.code, "retry_after_ms": found.retry_after_ms or None}
     return row
