@@ -5,6 +5,7 @@ from gateway.stream.consumer import Consumer
 from gateway.stream.group import GroupReader, Read
 from gateway.stream.lag import GroupLag
 from gateway.stream.producer import Producer, Published, StreamBusy
+from gateway.stream.quiet import quieten
 from gateway.stream.reader import Batch, Message, Place, Reader
 from gateway.stream.topics import OffsetsLost, Topics, ensure, partition_by_class, partition_of
 
@@ -31,3 +32,5 @@ __all__ = [
     "partition_by_class",
     "partition_of",
 ]
+
+quieten()

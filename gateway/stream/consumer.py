@@ -19,7 +19,7 @@ from gateway.stream.group import GroupReader
 from gateway.stream.producer import Producer, StreamBusy
 from gateway.stream.progress import Progress
 from gateway.stream.reader import Message, Place
-from gateway.stream.topics import OffsetsLost, Topics
+from gateway.stream.topics import Topics, begin_at_beginning
 from gateway.telemetry import DEAD_LETTERS, logger
 
 log = logger("stream")
@@ -56,6 +56,7 @@ class Consumer(Generic[R]):
         """`consumer` labels metrics and dead letters; a group without offsets begins at the topic's beginning."""
         self._names, self._model, self._work, self._producer = names, model, work, producer
         self._name, self._in_flight, self._attempts, self._outages = consumer, in_flight, attempts, outages
+        self._first = (bootstrap, group, topics)
         self._reader = GroupReader(
             bootstrap, group, topics, names, consumer=consumer, on_assigned=self._assigned, on_revoked=self._revoked
         )
@@ -68,7 +69,9 @@ class Consumer(Generic[R]):
 
     async def start(self, *, deadline_s: float = 30.0) -> None:
         """Join the group. Raises KafkaError or TimeoutError."""
-        await self._reader.start(deadline_s=deadline_s)
+        async with asyncio.timeout(deadline_s):
+            await begin_at_beginning(*self._first)
+            await self._reader.start()
 
     async def run(self) -> None:
         """Work until `stop`. Raises OffsetsLost."""
@@ -188,15 +191,6 @@ class Consumer(Generic[R]):
     async def _assigned(self, places: frozenset[Place], _epoch: int) -> None:
         self._progress = {place: Progress() for place in places}
         self._committed = {}
-        begins: dict[Place, int] | None = None
-        for place in places:
-            try:
-                self._committed[place] = await self._reader.committed(place)
-            except OffsetsLost:
-                begins = begins or await self._reader.begins()
-                if begins is None:
-                    raise TimeoutError from None
-                self._reader.seek(place, begins[place])
 
     async def _revoked(self, _places: frozenset[Place], epoch: int) -> None:
         if self._tasks:

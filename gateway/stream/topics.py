@@ -10,11 +10,12 @@ send them twice: `OffsetsLost` is left to a person.
 
 import asyncio
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError, for_code
 
 from gateway.contract.decision import Class
 
@@ -171,19 +172,56 @@ def _errors(response: Mapping[str, list[dict[str, int | str]]]) -> Iterator[Kafk
 
 
 async def _initialise(bootstrap: str, group: str, places: list[TopicPartition]) -> None:
+    """Offset 0 where the group has none and the log still begins there."""
+    async with _outside(bootstrap, group, places) as consumer:
+        missing = await _missing(consumer, places)
+        begins = await consumer.beginning_offsets(missing)
+        if any(begins.values()):
+            raise OffsetsLost(group, places[0].topic)
+        await _place(consumer, dict.fromkeys(missing, 0))
+
+
+async def begin_at_beginning(bootstrap: str, group: str, topics: Sequence[str], *, timeout_s: float = 30.0) -> None:
+    """The log's beginning where the group has no offset: for work that may be repeated, before the group is joined.
+
+    Raises TimeoutError or KafkaError.
+    """
+    async with asyncio.timeout(timeout_s):
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+        try:
+            await admin.start()
+            counts = await _counts(admin, topics)
+        finally:
+            await admin.close()
+        places = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+        async with _outside(bootstrap, group, places) as consumer:
+            missing = await _missing(consumer, places)
+            await _place(consumer, await consumer.beginning_offsets(missing))
+
+
+@asynccontextmanager
+async def _outside(bootstrap: str, group: str, places: list[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that sees a group's offsets without being a member; its commits are taken while nobody is."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, auto_offset_reset="none"
     )
     try:
         await consumer.start()
         consumer.assign(places)
-        known = await asyncio.gather(*(consumer.committed(place) for place in places))
-        missing = [place for place, offset in zip(places, known, strict=True) if offset is None]
-        if not missing:
-            return
-        begins = await consumer.beginning_offsets(missing)
-        if any(begins.values()):
-            raise OffsetsLost(group, places[0].topic)
-        await consumer.commit(dict.fromkeys(missing, 0))
+        yield consumer
     finally:
         await consumer.stop()
+
+
+async def _missing(consumer: AIOKafkaConsumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    known = await asyncio.gather(*(consumer.committed(place) for place in places))
+    return [place for place, offset in zip(places, known, strict=True) if offset is None]
+
+
+async def _place(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+    try:
+        if offsets:
+            await consumer.commit(offsets)
+    except CommitFailedError:
+        if await _missing(consumer, list(offsets)):  # else a process of ours placed the group and joined it meanwhile
+            raise
