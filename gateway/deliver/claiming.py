@@ -1,8 +1,8 @@
 """Claims with patience: ask the guard until it has decided about every message, and turn refusals into results.
 
 A guard that does not answer, or whose cache is behind, is asked again for as long as it takes; nothing is sent
-meanwhile. A call that was applied but not answered is harmless: the same coordinates pass again, and what it refused is found
-voided with its code.
+meanwhile. A call that was applied but not answered is harmless: the same coordinates pass again, and what it refused
+is found voided with its code.
 """
 
 import asyncio

@@ -7,10 +7,14 @@ LOCKED). Nothing is released to a class whose deliverers are more than `LAG_MOST
 not bury what comes after it.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
@@ -40,6 +44,9 @@ PAUSE_S = 1.0
 STEP_WITHIN_S = 20.0
 FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, GuardUnavailable)
 
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
+
 _log = logger("deliver")
 
 
@@ -49,7 +56,7 @@ class Hold:
     def __init__(
         self,
         *,
-        pool: asyncpg.Pool[Any],
+        pool: "asyncpg.Pool[Any]",
         intake: Intake,
         guard: Guard,
         cfg: Cfg,
@@ -79,9 +86,10 @@ class Hold:
 
     async def run(self) -> None:
         """Hold and release until `stop`. Raises OffsetsLost, and any fault of our own."""
-        loops: list[Callable[[], Awaitable[float]]] = [self._fill, self._expire, self._unpark]
-        loops += [lambda cls=cls: self._release(cls) for cls in Class]  # type: ignore[misc]
+        loops: list[Callable[[], Awaitable[float]]] = [self._expire, self._unpark]
+        loops += [partial(self._release, cls) for cls in Class]
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._filling())
             for loop in loops:
                 group.create_task(self._repeat(loop))
 
@@ -103,28 +111,37 @@ class Hold:
             if wait_s:
                 await asyncio.sleep(wait_s)
 
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire() as conn, conn.transaction():
+            yield cast("Connection", conn)
+
     async def _moved(self, _places: frozenset[Place], _epoch: int) -> None:
         """Reading begins at the commit; what was read and not committed is read again by the next owner."""
 
     # --- in --------------------------------------------------------------------------------------------------------
 
-    async def _fill(self) -> float:
-        """From the topic into the table, then commit. Until PostgreSQL has them, the same records are tried again."""
-        read = await self._reader.getmany(IDLE_S, READ_AT_MOST)
-        rows = [row for messages in read.batch.values() for message in messages if (row := await self._row(message))]
-        while rows and read.epoch == self._reader.epoch and not self._stopping:
+    async def _filling(self) -> None:
+        """From the topic into the table, then commit. What was read is tried until PostgreSQL has it: nothing skips."""
+        while not self._stopping:
+            read = await self._reader.getmany(IDLE_S, READ_AT_MOST)
+            rows = [row for batch in read.batch.values() for message in batch if (row := await self._row(message))]
+            if await self._stored(rows, read.epoch):
+                await self._commit(read)
+
+    async def _stored(self, rows: Sequence[Held], epoch: int) -> bool:
+        """Whether the rows are in the table; false when their partitions are somebody else's now."""
+        while rows:
+            if epoch != self._reader.epoch or self._stopping:
+                return False
             try:
-                async with asyncio.timeout(STEP_WITHIN_S / 4), self._pool.acquire() as conn, conn.transaction():
+                async with asyncio.timeout(STEP_WITHIN_S), self._transaction() as conn:
                     await held.add(conn, rows)
                 break
             except FAULTS as fault:
                 _log.warning("hold_waits", error=type(fault).__name__)
                 await asyncio.sleep(PAUSE_S)
-        else:
-            if rows:
-                return 0.0
-        await self._commit(read)
-        return 0.0
+        return True
 
     async def _commit(self, read: Read) -> None:
         ends = {place: messages[-1].offset + 1 for place, messages in read.batch.items() if messages}
@@ -145,7 +162,7 @@ class Hold:
         """Release what is due of one class, at most a batch; then how long to wait."""
         if not self._cfg.fresh:
             return PAUSE_S
-        async with self._pool.acquire() as conn, conn.transaction():
+        async with self._transaction() as conn:
             rows = await held.due(conn, cls, self._now_ms(), BATCH)
             if not rows:
                 return IDLE_S
@@ -160,7 +177,7 @@ class Hold:
             return PAUSE_S
         return 0.0 if len(rows) == BATCH else IDLE_S
 
-    async def _settle(self, conn: Any, rows: Sequence[Held], outcomes: Sequence[Released]) -> None:
+    async def _settle(self, conn: Connection, rows: Sequence[Held], outcomes: Sequence[Released]) -> None:
         """Remove what went or ended, move what waits on; what is `unavailable` stays as it is."""
         gone, later, results = [], [], []
         parked: dict[str, list[str]] = {}
@@ -190,7 +207,7 @@ class Hold:
 
     async def _expire(self) -> float:
         """End what waited longer than its life, parked or not."""
-        async with self._pool.acquire() as conn, conn.transaction():
+        async with self._transaction() as conn:
             rows = await held.expired(conn, self._now_ms(), BATCH)
             if rows:
                 await self._outbox.results(await self._void(rows))
@@ -215,7 +232,7 @@ class Hold:
         registry = self._cfg.registry
         if registry is None or not self._cfg.fresh:
             return PAUSE_S
-        async with self._pool.acquire() as conn:
+        async with self._transaction() as conn:
             for scope in await held.scopes(conn):
                 if scope not in registry.breakers:
                     rows = await held.unpark(conn, scope)

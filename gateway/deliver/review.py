@@ -58,9 +58,10 @@ def finding(view: RecordView | None, attempt: int, partition: int, offset: int) 
         unsent = view.code is None or view.code == Code.UNAVAILABLE
         return Skip() if unsent else Ended(view.attempt, view.code or "")
     if view.state in (UNWRITTEN, TAKEN):
-        if (view.partition, view.offset) != (partition, offset):
-            return Skip()  # a copy: the claimed one is judged at its own place
-        return SubmitNow(view.attempt) if view.state == UNWRITTEN else InDoubt(view.attempt)
-    if view.state == RESERVED and view.attempt > attempt:
-        return Requeue(view.attempt)
-    return InDoubt(attempt)
+        here = (view.partition, view.offset) == (partition, offset)
+        return _claimed(view) if here else Skip()  # a copy: the claimed one is judged at its own place
+    return Requeue(view.attempt) if view.state == RESERVED and view.attempt > attempt else InDoubt(attempt)
+
+
+def _claimed(view: RecordView) -> Finding:
+    return SubmitNow(view.attempt) if view.state == UNWRITTEN else InDoubt(view.attempt)

@@ -1,9 +1,9 @@
 """One batch's share for one carrier, after its commit: to the wire, its answers to `results`, and back to the guard.
 
 Order: sift (expired, stopped by a breaker) -> submit within a second of the claim -> compare-and-set and publish
-retries -> publish results -> mark done -> free the slots (the caller's). A crash before `done` leaves the claim `taken`: the
-next owner reports it doubtful, and settle keeps what it already knows. A crash between the compare-and-set of a retry
-and its publish is found by the next owner, who publishes it.
+retries -> publish results -> mark done -> free the slots (the caller's). A crash before `done` leaves the claim
+`taken`: the next owner reports it doubtful, and settle keeps what it already knows. A crash between the
+compare-and-set of a retry and its publish is found by the next owner, who publishes it.
 """
 
 import asyncio

@@ -20,9 +20,12 @@ _log = logger("deliver")
 
 
 class Deliver:
-    """One class. `start`, then `run` until `stop`; several classes may share one process and its slots."""
+    """One class. `start`, then `run` until `stop`; several classes may share one process and its slots.
 
-    def __init__(self, means: Means, bootstrap: str, *, window: int = WINDOW) -> None:
+    `session_s`: how long the group waits for a member that died before it gives its partitions to others.
+    """
+
+    def __init__(self, means: Means, bootstrap: str, *, window: int = WINDOW, session_s: float = 10.0) -> None:
         topics = means.outbox.topics
         self._means, self._window = means, window
         self._partitions: dict[Place, Partition] = {}
@@ -37,6 +40,7 @@ class Deliver:
             consumer="deliver",
             on_assigned=self._assigned,
             on_revoked=self._revoked,
+            session_s=session_s,
         )
 
     async def start(self, *, deadline_s: float = 30.0) -> None:
