@@ -118,8 +118,9 @@ def environment(
         "ASSENT_HOST": "127.0.0.1",
         "ASSENT_PORT": str(port),
         "ASSENT_METRICS_DIR": str(metrics),
+        "ASSENT_METRICS_PORT": "0",
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
     }
-    return ours | dict(os.environ) | fixed
+    return ours | {name: value for name, value in os.environ.items() if value} | fixed
