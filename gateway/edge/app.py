@@ -55,20 +55,6 @@ DESCRIPTION = (
 )
 
 
-class StrictRequest(Request):
-    """A request whose body is parsed as strictly as on the hot routes."""
-
-    async def json(self) -> Any:
-        """The body's JSON value, or `Refused`."""
-        if not hasattr(self, "_json"):
-            body = await self.body()
-            value = bodies.parse(body)
-            if b"\\u0000" in body and bodies.has_nul(value):
-                raise Refused(bodies.INVALID, bodies.NUL)
-            self._json = value
-        return self._json
-
-
 class Edge(FastAPI):
     """FastAPI for what is not hot; the door and the hot routes stand before it."""
 
@@ -90,7 +76,7 @@ class Edge(FastAPI):
         for path, route in self._hot.items():
             self.router.routes.append(Route(path, route, methods=["POST"], include_in_schema=False))
         for router in ROUTERS:
-            self.include_router(router)
+            self.router.routes.extend(router.routes)
         self.add_exception_handler(HTTPException, _refused)
         self.add_exception_handler(RequestValidationError, _refused)
         self.add_exception_handler(Exception, _refused)

@@ -5,7 +5,6 @@ with no `cfg` nobody is known, so everything is refused as unavailable. What sen
 `cfg` that is fresh; what tightens permissions or brings a carrier's news goes on without.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 
@@ -14,16 +13,12 @@ from gateway.contract.decision import Refusal
 from gateway.contract.registry import Client
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused
+from gateway.records.registry import key_digest
 
 NO_KEY = Refusal(Code.AUTH_INVALID)
 NO_CFG = Refusal(Code.UNAVAILABLE, "clients and senders are not known yet", 1)
 STALE = Refusal(Code.UNAVAILABLE, "the permission projection shows no sign of life", 5)
 FRESH_ROLES = frozenset({"send", "read"})
-
-
-def digest_of(pepper: bytes, key: bytes) -> str:
-    """The digest under which a key is known, 64 hex digits."""
-    return hmac.digest(pepper, key, hashlib.sha256).hex()
 
 
 def client_of(gate: Gate, headers: Mapping[bytes, bytes]) -> Client:
@@ -33,7 +28,7 @@ def client_of(gate: Gate, headers: Mapping[bytes, bytes]) -> Client:
     given = headers.get(b"authorization")
     if given is None or given[:7].lower() != b"bearer ":
         raise Refused(NO_KEY)
-    digest = digest_of(gate.pepper, given[7:].strip())
+    digest = key_digest(gate.pepper, given[7:].strip().decode("latin-1"))
     client = gate.cfg.client_by_digest(digest)
     if client is None or not any(hmac.compare_digest(digest, known) for known in client.key_digests):
         raise Refused(NO_KEY)

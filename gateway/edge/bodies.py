@@ -27,6 +27,7 @@ Found = tuple[Refusal, list[dict[str, str]]]
 
 TOO_LARGE = Refusal(Code.REQUEST_TOO_LARGE)
 INVALID = Refusal(Code.REQUEST_INVALID)
+NUL_ESCAPE = b"\\u0000"
 NUL = [{"field": "body", "message": "NUL characters are not taken"}]
 
 
@@ -79,7 +80,7 @@ def parse(body: bytes) -> Any:
 
 def one(model: type[Model], value: Any, body: bytes) -> Model:
     """The value as its model; `body` is where it was parsed from."""
-    if b"\\u0000" in body and has_nul(value):
+    if NUL_ESCAPE in body and has_nul(value):
         raise Refused(INVALID, NUL)
     try:
         return model.model_validate(value)
@@ -103,7 +104,7 @@ def each(
     adapter: TypeAdapter[list[Model]], model: type[Model], items: Sequence[Any], body: bytes
 ) -> list[Model | Found]:
     """Every item as its model, or why not, each as if it had come alone. One pass when all of them fit."""
-    odd = b"\\u0000" in body
+    odd = NUL_ESCAPE in body
     if not odd:
         try:
             return list(adapter.validate_python(items))

@@ -8,17 +8,18 @@ A crash between the two leaves the scope stopped.
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
-from pydantic import BaseModel
+from fastapi import Path
+from pydantic import BaseModel, StringConstraints
 
-from gateway.contract.consent import EventKind, Text
+from gateway.contract.consent import EventKind
 from gateway.contract.message import Strict
 from gateway.edge import acts
 from gateway.edge.callers import Caller, need
+from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.records import registry
 
-router = APIRouter(tags=["operations"])
+router = routes("operations")
 Asking = Annotated[Caller, need("operate")]
 Scope = Annotated[
     str,
@@ -30,11 +31,15 @@ Scope = Annotated[
 ]
 
 
+Words = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+CONNECT_S = 1.0
+
+
 class Act(Strict):
     """Who does it, and why."""
 
-    by: Text
-    reason: Text
+    by: Words
+    reason: Words
 
 
 class BreakerView(BaseModel):
@@ -75,8 +80,10 @@ async def close_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
 
 
 async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool) -> BreakerView:
-    row = await registry.move_breaker(caller.gate.pool, scope, is_open=is_open, by=act.by, reason=act.reason)
-    return BreakerView(**row._asdict())
+    async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
+        await registry.set_breaker(connection, scope, is_open=is_open, by=act.by, reason=act.reason)
+        rows = await registry.breakers(connection)
+    return next(BreakerView(**row._asdict()) for row in rows if row.scope == scope)
 
 
 async def _record(caller: Caller, scope: str, act: Act, *, is_open: bool) -> None:

@@ -9,7 +9,7 @@ drops what came twice). An exact refusal word sets a provisional block *before* 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from pydantic import BaseModel, TypeAdapter
 
 from gateway.carriers.receipts import MAX_ITEMS, ReceiptIn, ReceiptsIn, ReplyIn, normalise
@@ -22,17 +22,17 @@ from gateway.edge import acts, bodies
 from gateway.edge.callers import Caller, need
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused
+from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.rules import numbers, replies
 from gateway.stream.codec import encode
 
-router = APIRouter(tags=["carriers"])
+router = routes("carriers")
 Carrier = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", examples=["http"])]
 Asking = Annotated[Caller, need("carrier:{carrier}")]
 RECEIPTS = TypeAdapter(list[ReceiptIn])
 REPLIES = TypeAdapter(list[ReplyIn])
 NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
-NUL_ESCAPE = b"\\u0000"
 
 
 class Taken(BaseModel):
@@ -45,7 +45,7 @@ class Taken(BaseModel):
 
 def _items(body: bytes, name: str) -> list[Any]:
     value = bodies.parse(body)
-    if NUL_ESCAPE in body:
+    if bodies.NUL_ESCAPE in body:
         value = _without_nul(value)
     if not isinstance(value, dict) or not isinstance(value.get(name), list):
         raise Refused(bodies.INVALID, [{"field": name, "message": "Give an object with this list"}])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, TypeAdapter
 
 from gateway.contract.codes import Code
@@ -20,9 +20,10 @@ from gateway.edge.acts import Fault, Key, Recorded
 from gateway.edge.callers import Caller, need
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused, RefusedItem
+from gateway.edge.strict import routes
 from gateway.ledger import events
 
-router = APIRouter(tags=["permissions"])
+router = routes("permissions")
 ROLE = "consent"
 Asking = Annotated[Caller, need(ROLE)]
 Given = Annotated[Key | None, acts.KEY_HEADER]

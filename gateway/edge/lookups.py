@@ -7,7 +7,7 @@ Redis answers, with the status alone. Reads only.
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from gateway.contract.codes import Code
@@ -17,10 +17,11 @@ from gateway.contract.registry import Client
 from gateway.edge import acts
 from gateway.edge.callers import Caller, need
 from gateway.edge.problems import Refused, wrong
+from gateway.edge.strict import routes
 from gateway.records.messages import MAX_ROWS, Message, Messages
 from gateway.records.timeline import Entry
 
-router = APIRouter(tags=["messages"])
+router = routes("messages")
 Asking = Annotated[Caller, need("read")]
 ABSENT = Refused(Refusal(Code.NOT_FOUND))
 WHILE_RECENT = {

@@ -113,7 +113,10 @@ async def send_batch(
 
 async def check_one(gate: Gate, client: Client, body: bytes, head: Mapping[bytes, bytes], trace: str | None) -> Outcome:
     """POST /v1/messages/check: every rule and its verdict; nothing is sent or counted."""
-    return _json(200, await gate.intake.check(client, request_of(body, head)), trace or new_trace())
+    found = await gate.intake.check(client, request_of(body, head))
+    if isinstance(found, Refusal):
+        raise Refused(found)
+    return _json(200, found, trace or new_trace())
 
 
 class Sending:

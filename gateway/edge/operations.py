@@ -8,15 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from gateway import telemetry
 from gateway.contract.codes import MEANINGS, Code
 from gateway.edge.callers import ANYONE, Caller
 from gateway.edge.gate import Gate
+from gateway.edge.strict import routes
 
-router = APIRouter(tags=["operations"])
+router = routes("operations")
 PROBE_S = 1.0
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 

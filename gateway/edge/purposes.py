@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from gateway.carriers.outcomes import SIMULATOR_NUMBERS
 from gateway.edge import acts
 from gateway.edge.callers import ANYONE, Caller
+from gateway.edge.strict import routes
 from gateway.rules.describe import describe
 
-router = APIRouter(tags=["messages"])
+router = routes("messages")
 
 
 @router.get("/v1/purposes")

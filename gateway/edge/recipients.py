@@ -7,7 +7,7 @@ messages already claimed has passed (`ledger`): nothing it covers is submitted a
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 
 from gateway.contract.codes import Code
 from gateway.contract.consent import EventKind, PreferencesRequest, WithdrawRequest
@@ -17,9 +17,10 @@ from gateway.edge import acts
 from gateway.edge.acts import Key, PersonView, Recorded
 from gateway.edge.callers import Caller, need
 from gateway.edge.problems import Refused, wrong
+from gateway.edge.strict import routes
 from gateway.ledger import events
 
-router = APIRouter(tags=["recipients"])
+router = routes("recipients")
 Named = Annotated[
     str,
     Path(

@@ -6,7 +6,7 @@ one is answered after its block is in force, like a withdrawal.
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
 from gateway.contract.consent import EventKind, SuppressionRequest
@@ -16,9 +16,10 @@ from gateway.edge import acts
 from gateway.edge.acts import Key, Recorded, Standing
 from gateway.edge.callers import Caller, need
 from gateway.edge.problems import wrong
+from gateway.edge.strict import routes
 from gateway.ledger import events
 
-router = APIRouter(tags=["recipients"])
+router = routes("recipients")
 Asking = Annotated[Caller, need("suppress")]
 Given = Annotated[Key | None, acts.KEY_HEADER]
 Named = Annotated[str, Query(min_length=3, max_length=32, description="A number, or a subject (32 hex digits).")]
