@@ -14,6 +14,7 @@ import orjson
 from gateway.carriers.receipts import fold_id
 from gateway.contract.ids import id_time_ms
 from gateway.contract.wire import Accepted, Receipt, Record, Result
+from gateway.records.partitions import day_of
 from gateway.settle.origin import Origin, origin_of
 from gateway.stream.codec import Undecodable, decode
 from gateway.stream.reader import Message
@@ -88,6 +89,13 @@ class Buffer:
         self.moves[label, partition] = (first, following)
         return following
 
+    def days(self, earliest: int, latest: int) -> set[int]:
+        """The days (since 1970, UTC) of the messages inside, from the first to the last, within these bounds."""
+        if not self.statements:
+            return set()
+        first, last = min(self.statements), max(self.statements)
+        return set(range(max(day_of(id_time_ms(first)), earliest), min(day_of(id_time_ms(last)), latest) + 1))
+
     def say(self, message_id: str, statement: Statement) -> None:
         """Gather a statement under its message."""
         said = self.statements.get(message_id)
@@ -97,7 +105,7 @@ class Buffer:
             said.append(statement)
 
     def _accepted(self, message: Message, held: bool = False) -> None:
-        record = _decode(Accepted, message.value)
+        record = decoded(Accepted, message.value)
         _check(record.id, record.attempt, record.parts, record.accepted_at)
         try:
             bytes.fromhex(record.subject)
@@ -109,14 +117,14 @@ class Buffer:
         self._accepted(message, held=True)
 
     def _result(self, message: Message) -> None:
-        record = _decode(Result, message.value)
+        record = decoded(Result, message.value)
         _check(record.id, record.attempt, record.parts, record.at)
         self.say(record.id, Statement("result", record))
         if record.carrier_id:
             self.carrier_ids[key_of(record.carrier, record.carrier_id)] = (record.id, record.at)
 
     def _receipt(self, message: Message) -> None:
-        record = _decode(Receipt, message.value)
+        record = decoded(Receipt, message.value)
         if not (0 <= record.at < LATEST_MS and 0 <= record.received_at < LATEST_MS):
             raise Unfit
         ours = _ours(record)
@@ -126,7 +134,7 @@ class Buffer:
             self.say(ours, Statement("receipt", record))
 
 
-def _decode(model: type[Any], value: bytes | None) -> Any:
+def decoded(model: type[Any], value: bytes | None) -> Any:
     """The record; a NUL, which no text column takes, is left out of whatever text a carrier put it in."""
     if value is not None and _NUL in value:
         try:

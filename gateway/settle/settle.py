@@ -1,0 +1,210 @@
+"""The settle process: reads what happened to messages and writes it down, exactly once.
+
+Owns one connection to PostgreSQL for as long as it settles (its *tenure*: an advisory lock that lives and dies with the
+connection; further processes stand by), two Kafka readers, and everything between. Promises:
+- offsets live in PostgreSQL and move in the transaction that writes what was read: after a crash at any line the same
+  records are read again and nothing counts twice;
+- memory is bounded: at most two buffers of `most_records`, one filling while the other is written; when PostgreSQL is
+  slow, reading waits;
+- PostgreSQL, Kafka or the cache away: the tenure ends, what is in memory is thrown away, and a new one begins after a
+  growing pause. Refusals (replies) have their own reader and connection and wait for no backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from asyncpg import InterfaceError, Pool, PostgresError, UniqueViolationError
+
+from gateway.guard import Guard, GuardUnavailable
+from gateway.ledger.appender import Appender
+from gateway.records import partitions, settlement
+from gateway.records.connection import Connection
+from gateway.settle.buffer import Buffer
+from gateway.settle.dead import bury
+from gateway.settle.debts import Debts
+from gateway.settle.flush import Flush, Outcome
+from gateway.settle.inbox import Inbox
+from gateway.settle.known import MOST_ORPHANS, Known
+from gateway.settle.offsets import Offsets
+from gateway.settle.replies import Registry, Replies
+from gateway.stream import Producer, Reader, Topics
+from gateway.telemetry import ORPHANS, SETTLE_BATCH, SETTLE_SECONDS, logger
+
+log = logger("settle")
+
+CONSUMER = "settle"
+FLUSH_S = 0.3
+"""How long a record waits for others before it is written; busier means fuller, not more often."""
+GATHER_S = 0.05
+MOST_RECORDS = 20_000
+DEADLINE_S = 30.0
+STANDBY_S = 1.0
+DEBTS_S = 5.0
+BACKOFF_S = (0.2, 5.0)
+
+
+class Settle:
+    """The process's work; `run` it once."""
+
+    def __init__(
+        self,
+        pool: Pool[Any],
+        records: Reader,
+        replies: Reader,
+        producer: Producer,
+        names: Topics,
+        guard: Guard,
+        appender: Appender,
+        registry: Callable[[], Registry | None],
+        *,
+        flush_s: float = FLUSH_S,
+        most_records: int = MOST_RECORDS,
+    ) -> None:
+        """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here."""
+        self._pool, self._records, self._replies = pool, records, replies
+        self._producer, self._names = producer, names
+        self._flush_s, self._most_records = flush_s, most_records
+        self._debts = Debts(pool, guard, appender)
+        self._inbox = Inbox(pool, replies, producer, names, Replies(pool, guard, appender, registry, "settle.replies"))
+        self._owing = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    @staticmethod
+    def topics(names: Topics) -> list[str]:
+        """What the reader of records reads."""
+        return [name for name in names.all() if name not in (names.replies, names.dead)]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Settle until `stop`, write what was read, return. Outages are waited out; other faults too, loudly."""
+        self._stop, delay_s = stop, BACKOFF_S[0]
+        try:
+            while not stop.is_set():
+                began = time.monotonic()
+                try:
+                    async with self._pool.acquire(timeout=DEADLINE_S) as conn:
+                        async with asyncio.timeout(DEADLINE_S):
+                            mine = await settlement.prepare(conn)
+                        if mine:
+                            await self._tenure(conn)
+                        else:
+                            await self._pause(STANDBY_S)
+                    continue
+                except (PostgresError, InterfaceError, OSError, TimeoutError) as fault:
+                    log.warning("settle_waits", error=type(fault).__name__)
+                except Exception as fault:
+                    log.exception("settle_failed", error=type(fault).__name__)
+                if time.monotonic() - began > 10 * BACKOFF_S[1]:
+                    delay_s = BACKOFF_S[0]
+                await self._pause(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                delay_s = min(delay_s * 2, BACKOFF_S[1])
+        finally:
+            await asyncio.gather(self._records.stop(), self._replies.stop(), return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    async def _tenure(self, conn: Connection) -> None:
+        """Settle on this connection until stopped or anything fails."""
+        known = Known()
+        async with asyncio.timeout(DEADLINE_S):
+            known.set_orphans(await settlement.orphan_keys(conn, MOST_ORPHANS))
+        log.info("settling")
+        work: list[Coroutine[Any, Any, None]] = [
+            self._settle(conn, known),
+            self._inbox.run(self._stop),
+            self._pay(),
+        ]
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            done, _ = await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, conn: Connection, known: Known) -> None:
+        """Read and flush, one buffer filling while the other is written."""
+        offsets = Offsets(self._records, self._names, CONSUMER)
+        async with asyncio.timeout(DEADLINE_S):
+            await offsets.begin(conn)
+        buffer, filled_at = Buffer(self._names), 0.0
+        flushing: asyncio.Task[None] | None = None
+        try:
+            while not self._stop.is_set():
+                for place, messages in (await offsets.read(0.1, max(1, self._most_records - len(buffer)))).items():
+                    offsets.took(place, buffer.add(place.topic, place.partition, messages, offsets.next(place)))
+                    filled_at = filled_at or time.monotonic()
+                if flushing is not None and (flushing.done() or len(buffer) >= self._most_records):
+                    await flushing
+                    flushing = None
+                due = len(buffer) >= self._most_records or time.monotonic() - filled_at >= self._flush_s
+                if flushing is None and buffer.moves and due:
+                    flushing = asyncio.create_task(self._flush(conn, known, buffer))
+                    buffer, filled_at = Buffer(self._names), 0.0
+                elif buffer.moves:
+                    await asyncio.sleep(GATHER_S)
+            if flushing is not None:
+                await flushing
+            if buffer.moves:
+                await self._flush(conn, known, buffer)
+        finally:
+            if flushing is not None and not flushing.done():
+                flushing.cancel()
+                await asyncio.gather(flushing, return_exceptions=True)
+
+    async def _flush(self, conn: Connection, known: Known, buffer: Buffer) -> None:
+        began = time.perf_counter()
+        if buffer.dead:
+            await bury(self._producer, self._names, buffer.dead, CONSUMER, time.time_ns() // 1_000_000)
+        async with asyncio.timeout(DEADLINE_S):
+            await self._ensure_days(conn, known, buffer)
+            outcome = await self._write(conn, known, buffer)
+        SETTLE_SECONDS.observe(time.perf_counter() - began)
+        SETTLE_BATCH.observe(outcome.rows)
+        ORPHANS.set(MOST_ORPHANS if known.orphans is None else len(known.orphans))
+        if outcome.owes:
+            self._owing.set()
+
+    @staticmethod
+    async def _write(conn: Connection, known: Known, buffer: Buffer) -> Outcome:
+        try:
+            return await Flush(conn, known, buffer, CONSUMER).run()
+        except UniqueViolationError:  # a row taken for new was there: what is remembered was changed, so look at all
+            known.rows.clear()
+            return await Flush(conn, known, buffer, CONSUMER, trust_new=False).run()
+
+    @staticmethod
+    async def _ensure_days(conn: Connection, known: Known, buffer: Buffer) -> None:
+        """Partitions for today, tomorrow and the day after, and for what is late by up to a week."""
+        today = partitions.day_of(time.time_ns() // 1_000_000)
+        wanted = buffer.days(today - 7, today) | {today, today + 1, today + 2}
+        if not wanted <= known.days:
+            await partitions.ensure(conn, wanted)
+            known.days |= wanted
+
+    async def _pay(self) -> None:
+        """Pay what is owed when a flush says so, and now and then whatever an outage left."""
+        while True:
+            try:
+                await self._debts.pay()
+            except (PostgresError, InterfaceError, OSError, TimeoutError, GuardUnavailable) as fault:
+                log.warning("debts_wait", error=type(fault).__name__)
+            except Exception as fault:
+                log.exception("debts_failed", error=type(fault).__name__)
+            self._owing.clear()
+            try:
+                async with asyncio.timeout(DEBTS_S):
+                    await self._owing.wait()
+            except TimeoutError:
+                pass
