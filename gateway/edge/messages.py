@@ -26,7 +26,7 @@ from gateway.edge.auth import check_role, client_of
 from gateway.edge.door import ANSWER_S, BODY_S, LATE, SLOW, Door, refuse, reply
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, item_of, new_trace, trace_of, wrong
-from gateway.intake import Answer
+from gateway.intake import Answer, check
 
 JSON = (b"content-type", b"application/json")
 REQUESTS = TypeAdapter(list[SendRequest])
@@ -113,7 +113,7 @@ async def send_batch(
 
 async def check_one(gate: Gate, client: Client, body: bytes, head: Mapping[bytes, bytes], trace: str | None) -> Outcome:
     """POST /v1/messages/check: every rule and its verdict; nothing is sent or counted."""
-    found = await gate.intake.check(client, request_of(body, head))
+    found = await check(gate.intake, client, request_of(body, head), time.time_ns() // 1_000_000)
     if isinstance(found, Refusal):
         raise Refused(found)
     return _json(200, found, trace or new_trace())

@@ -35,9 +35,10 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 CONTRACT = {
-    "post /v1/messages", "post /v1/messages/batch", "post /v1/messages/check", "get /v1/messages", "get /v1/messages/{id}",
-    "get /v1/purposes", "post /v1/consents", "post /v1/consents/batch", "post /v1/relationships",
-    "post /v1/relationships/batch", "post /v1/recipients/{number}/withdraw", "get /v1/recipients/{number}",
+    "post /v1/messages", "post /v1/messages/batch", "post /v1/messages/check", "get /v1/messages",
+    "get /v1/messages/{id}", "get /v1/purposes", "post /v1/consents", "post /v1/consents/batch",
+    "post /v1/relationships", "post /v1/relationships/batch", "post /v1/recipients/{number}/withdraw",
+    "get /v1/recipients/{number}",
     "put /v1/recipients/{number}/preferences", "delete /v1/recipients/{number}/personal-data", "post /v1/suppressions",
     "get /v1/suppressions", "delete /v1/suppressions", "post /v1/carriers/{carrier}/receipts",
     "post /v1/carriers/{carrier}/replies", "get /v1/breakers", "post /v1/breakers/{scope}/open",
