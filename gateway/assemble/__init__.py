@@ -1,4 +1,4 @@
-"""Puts processes together from plain values and takes them apart in reverse; the only reader of `Settings` but `local`."""
+"""Puts processes together from plain values and takes them apart in reverse; reads `Settings`."""
 
 from gateway.assemble.commands import add_client, add_sender, prepare, rebuild, resume, stop
 from gateway.assemble.parts import Misconfigured

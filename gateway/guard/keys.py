@@ -60,6 +60,6 @@ def record(raw: bytes) -> bytes:
     return RECORD[raw[15]] + raw
 
 
-def quota(client: str, minute: int) -> bytes:
-    """The key of a client's lease counter in one minute of Unix time."""
-    return f"q:{client}:{minute}".encode()
+def quota(name: str, since_s: int) -> bytes:
+    """The key of a name's lease counter in the period that began at `since_s`, Unix time."""
+    return f"q:{name}:{since_s}".encode()

@@ -1,7 +1,8 @@
-"""Client quotas: each process prepays chunks of a client's minute from one counter.
+"""Client quotas and sender caps: each process prepays chunks of a period from one counter.
 
-Never over the quota, slightly under it: what a process leased and did not use in its minute is lost. A chunk is 1 % of
-the quota (0.6 s of it), or what one call asks for where that is more. A crash loses at most a chunk.
+Never over the limit, slightly under it: what a process leased and did not use in its period is lost. A chunk is 1 % of
+the limit, or what one call asks for where that is more. A crash loses at most a chunk. What a message paid and then did
+not use, because it was refused for another reason, is given back to the process's own stock.
 """
 
 import asyncio
@@ -13,55 +14,64 @@ from gateway.guard.scripts import script
 from gateway.guard.server import Server
 
 CHUNKS = 100
-LIFE_S = 120
-KEPT_CLIENTS = 10_000
+MINUTE_S = 60
+LIFE_S = 60
+"""How long a counter outlives its period."""
+KEPT_NAMES = 10_000
 
 
 class _Held:
-    """What this process holds of one client's current minute."""
+    """What this process holds of one name's current period."""
 
-    __slots__ = ("left", "lock", "minute")
+    __slots__ = ("left", "lock", "since_s")
 
     def __init__(self) -> None:
-        self.minute = -1
+        self.since_s = -1
         self.left = 0
         self.lock = asyncio.Lock()
 
 
 class Lease:
-    """The quotas of one process."""
+    """The quotas and caps of one process, by name: a client's id, or `sender/` and a sender's."""
 
     def __init__(self, server: Server, *, now_s: Callable[[], float] = time.time) -> None:
         self._server = server
         self._now_s = now_s
         self._held: dict[str, _Held] = {}
 
-    async def take(self, client_id: str, quota_per_minute: int, n: int = 1) -> float | None:
-        """Take `n` at once: none when they fit, else seconds until the next minute. Raises GuardUnavailable."""
-        held = self._held.get(client_id)
+    async def take(self, name: str, limit: int, n: int = 1, *, day: tuple[int, int] | None = None) -> float | None:
+        """Take `n` at once: none when they fit, else seconds until the next period. Raises GuardUnavailable.
+
+        The period is this minute, or `day`: the Unix seconds at which it begins and ends.
+        """
+        held = self._held.get(name)
         if held is None:
-            if len(self._held) >= KEPT_CLIENTS:
+            if len(self._held) >= KEPT_NAMES:
                 self._held.clear()
-            held = self._held[client_id] = _Held()
-        now = self._now_s()
-        minute = int(now // 60)
-        if held.minute == minute and held.left >= n:
+            held = self._held[name] = _Held()
+        since_s = day[0] if day is not None else int(self._now_s() // MINUTE_S) * MINUTE_S
+        if held.since_s == since_s and held.left >= n:
             held.left -= n
             return None
         async with held.lock:
-            return await self._refill(held, client_id, quota_per_minute, n)
+            return await self._refill(held, name, limit, n, (since_s, day[1] if day else since_s + MINUTE_S))
 
-    async def _refill(self, held: _Held, client_id: str, quota: int, n: int) -> float | None:
-        now = self._now_s()
-        minute = int(now // 60)
-        if held.minute != minute:
-            held.minute, held.left = minute, 0
+    def give(self, name: str, n: int) -> None:
+        """Give back what was taken and not used."""
+        held = self._held.get(name)
+        if held is not None:
+            held.left += n
+
+    async def _refill(self, held: _Held, name: str, limit: int, n: int, period: tuple[int, int]) -> float | None:
+        since_s, until_s = period
+        if held.since_s != since_s:
+            held.since_s, held.left = since_s, 0
         if held.left < n:
-            wanted = max(n - held.left, quota // CHUNKS)
-            held.left += await self._server.run(
-                script("lease"), [keys.quota(client_id, minute)], [wanted, quota, LIFE_S]
-            )
+            wanted = max(n - held.left, limit // CHUNKS)
+            life_s = until_s - since_s + LIFE_S
+            taken: int = await self._server.run(script("lease"), [keys.quota(name, since_s)], [wanted, limit, life_s])
+            held.left += taken
         if held.left < n:
-            return 60.0 - now % 60
+            return max(1.0, until_s - self._now_s())
         held.left -= n
         return None

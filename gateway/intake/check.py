@@ -21,7 +21,7 @@ Verdicts = dict[str, Refusal | None]
 
 
 async def check(intake: Intake, client: Client, request: SendRequest, now_ms: int) -> dict[str, Any] | Refusal:
-    """The document of a check; a `Refusal` only where nothing could be asked (cold parts, unknown sender or purpose)."""
+    """The document of a check; a `Refusal` where nothing could be asked."""
     if not intake.cfg.fresh:
         return STALE
     route = intake.routes().find(client, request.sender, request.purpose)
@@ -29,7 +29,11 @@ async def check(intake: Intake, client: Client, request: SendRequest, now_ms: in
         return route
     verdicts: Verdicts = dict(trace(request, route, now_ms))
     scope = intake.cfg.open_scope(
-        route.sender.id, route.purpose.cls, request.campaign, route.sender.port_for(route.purpose.cls), request.list_source
+        route.sender.id,
+        route.purpose.cls,
+        request.campaign,
+        route.sender.port_for(route.purpose.cls),
+        request.list_source,
     )
     verdicts["breaker"] = None if scope is None else Refusal(Code.BREAKER_OPEN, f"stopped: {scope}")
     number = numbers.parse(request.to)

@@ -13,7 +13,6 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gateway import telemetry
 from gateway.contract.codes import Code
@@ -93,7 +92,8 @@ class Intake:
         if not self.cfg.fresh:
             return [STALE] * len(requests)
         now = self._now_ms()
-        jobs = await self._afford(client, self._prepare(client, requests, now, out), out)
+        jobs = await self._afford(client, self._prepare(client, requests, now, out), now, out)
+        paid = jobs
         try:
             if any(job.binding is not None for job in jobs):
                 jobs = await self._bind(jobs, out)
@@ -102,14 +102,9 @@ class Intake:
             await self._unbind(jobs, out)
         except (GuardUnavailable, StreamBusy):
             pass  # what has no answer yet keeps UNAVAILABLE
+        self._give_back(client, paid, out)
         _count(out, requests, self)
         return out
-
-    async def check(self, client: Client, request: SendRequest) -> dict[str, Any] | Refusal:
-        """Every rule and its verdict; nothing is sent or counted. See `check.check`."""
-        from gateway.intake.check import check  # noqa: PLC0415 - it is built on this class
-
-        return await check(self, client, request, self._now_ms())
 
     # --- before any I/O ------------------------------------------------------------------------------------------
 
@@ -158,26 +153,58 @@ class Intake:
             fingerprint=hmac.digest(self.pepper, b"body\0" + body, hashlib.sha256)[:16],
         )
 
-    async def _afford(self, client: Client, jobs: list[Job], out: list[Answer | Refusal]) -> list[Job]:
+    async def _afford(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:
         """Keep the jobs that the client's quota and the senders' caps pay for."""
         if not jobs:
             return jobs
-        paid: list[Job] = []
         try:
-            wait = await self._lease.take(client.id, client.quota_per_minute, len(jobs))
-            if wait is None:
-                return jobs
-            while len(jobs) > 1 and wait is not None and len(paid) < len(jobs):
-                wait = await self._lease.take(client.id, client.quota_per_minute, 1)
-                if wait is not None:
-                    break
-                paid.append(jobs[len(paid)])
-                wait = 0
+            paid = await self._pay(client.id, client.quota_per_minute, jobs, None, out)
+            if not any(job.prepared.route.sender.cap_per_day for job in paid):
+                return paid
+            return await self._pay_caps(client, paid, now, out)
         except GuardUnavailable:
             return []
+
+    async def _pay(
+        self, name: str, limit: int, jobs: list[Job], day: tuple[int, int] | None, out: list[Answer | Refusal]
+    ) -> list[Job]:
+        """The jobs that fit, all at once where they do, else the first ones."""
+        wait = await self._lease.take(name, limit, len(jobs), day=day)
+        if wait is None:
+            return jobs
+        paid: list[Job] = []
+        if len(jobs) > 1:
+            for job in jobs:
+                if await self._lease.take(name, limit, day=day) is not None:
+                    break
+                paid.append(job)
+        detail = f"cap: {name}" if day is not None else ""
         for job in jobs[len(paid) :]:
-            out[job.at] = Refusal(Code.CLIENT_QUOTA, "", max(1, int(wait or 1)))
+            out[job.at] = Refusal(Code.CLIENT_QUOTA, detail, max(1, int(wait)))
         return paid
+
+    async def _pay_caps(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:
+        kept = [job for job in jobs if job.prepared.route.sender.cap_per_day is None]
+        capped: dict[str, list[Job]] = {}
+        for job in jobs:
+            if job.prepared.route.sender.cap_per_day is not None:
+                capped.setdefault(job.prepared.route.sender.id, []).append(job)
+        for sender_id, group in capped.items():
+            route = group[0].prepared.route
+            _, today, tomorrow = hours.midnights(route.pack.zone, now)
+            limit = route.sender.cap_per_day or 1
+            kept += await self._pay(f"sender/{sender_id}", limit, group, (today // 1000, tomorrow // 1000), out)
+        self._lease.give(client.id, len(jobs) - len(kept))
+        return sorted(kept, key=lambda job: job.at)
+
+    def _give_back(self, client: Client, jobs: list[Job], out: list[Answer | Refusal]) -> None:
+        """What was paid for and then refused costs nothing."""
+        refused = [job for job in jobs if isinstance(out[job.at], Refusal)]
+        if refused:
+            self._lease.give(client.id, len(refused))
+            for job in refused:
+                if job.prepared.route.sender.cap_per_day is not None:
+                    self._lease.give(f"sender/{job.prepared.route.sender.id}", 1)
 
     # --- Redis ---------------------------------------------------------------------------------------------------
 

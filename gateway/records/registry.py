@@ -130,6 +130,7 @@ async def seed_demo(connection: Connection, pepper: bytes) -> None:
             key_digests=(key_digest(pepper, "demo-key"),),
             senders=("*",),
             roles=("send", "consent", "read", "suppress", "operate"),
+            quota_per_minute=100_000_000,
         ),
     )
     await put_client(

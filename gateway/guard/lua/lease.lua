@@ -1,4 +1,4 @@
--- Takes a chunk of a client's quota of one minute, never past it.
+-- Takes a chunk of a quota or cap of one period, never past it.
 --
 -- KEYS  quota (q);  ARGV  chunk wanted, quota, life s.  Reply: how much was taken, 0 when it is used up.
 local left = tonumber(ARGV[2]) - tonumber(redis.call('GET', KEYS[1]) or 0)
