@@ -194,11 +194,11 @@ class State(BaseModel):
     """
 
     seq: int
-    consents: dict[str, Consent] = {}
-    relationships: dict[str, Relationship] = {}
-    suppressions: dict[str, list[Suppression]] = {}
-    preferences: dict[str, Preference] = {}
-    opt_outs: dict[str, int] = {}
+    consents: dict[str, Consent] = Field(default_factory=dict)
+    relationships: dict[str, Relationship] = Field(default_factory=dict)
+    suppressions: dict[str, list[Suppression]] = Field(default_factory=dict)
+    preferences: dict[str, Preference] = Field(default_factory=dict)
+    opt_outs: dict[str, int] = Field(default_factory=dict)
     """Unix ms of the last opt-out of a scope, standing or lifted: a grant that is not newer has no effect, ever."""
     erased_at_ms: int = 0
     """When the person's data was erased: grants and relationships that are not newer have no effect."""

@@ -34,12 +34,13 @@ MOST_APPLYING = 4
 """Batches committed and on their way to the guard; beyond it the next commit waits."""
 COMMIT_S = 1.5
 """One batch, the wait for a connection and for other processes' batches included."""
+ROLLBACK_S = 0.2
 ANSWER_S = 1.9
 """A caller's whole wait, but for the fence: within what the edge promises (guarantee 6)."""
 FENCE_S = 1.0
 """How long a claim may still write to a carrier (MECHANISMS 5). The fence is a time of the cache server, whose clock is
 not ours; it is never further than this ahead, so waiting this long is enough whatever our clock says."""
-LONGEST_ID = 200
+LONGEST_ID = 512
 
 _log = telemetry.logger("ledger")
 _OF_ONE = (asyncpg.DataError, KeyMismatchError)
@@ -123,8 +124,8 @@ class Appender:
         return await self._reading.number(subject)
 
     def _draft(self, act: Event) -> Draft:
-        if not 0 < len(act.event_id) <= LONGEST_ID or not act.event_id.isprintable():
-            raise events.EventUnfitError(f"an event id has 1 to {LONGEST_ID} printable characters")
+        if not 0 < len(act.event_id) <= LONGEST_ID:
+            raise events.EventUnfitError(f"an event id has 1 to {LONGEST_ID} characters")
         if act.number is not None and self._keys.subject(act.number) != act.subject:
             raise events.EventUnfitError("the subject is not the number's")
         return Draft(act, events.body(act), self._keys.event_name(act.event_id))
@@ -171,8 +172,8 @@ class Appender:
         async with asyncio.timeout(COMMIT_S), self._pool.acquire(timeout=COMMIT_S) as connection:
             try:
                 return await commit_batch(connection, self._keys, [draft for call in batch for draft in call.drafts])
-            except BaseException:
-                _end(connection)
+            except BaseException as error:
+                await _end(connection, error)
                 raise
 
     async def _one_by_one(self, batch: Sequence[_Call], error: Exception) -> None:
@@ -237,7 +238,11 @@ def _count(acts: Sequence[Event], answers: Sequence[Appended]) -> None:
         telemetry.HEAD.set(last)
 
 
-def _end(connection: Connection) -> None:
-    """The server rolls back what was open, and the pool gets a new connection."""
+async def _end(connection: Connection, error: BaseException) -> None:
+    """Leave no transaction open: by ROLLBACK where the connection still answers, else by giving it up."""
+    if isinstance(error, Exception) and not connection.is_closed():
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await connection.execute("ROLLBACK", timeout=ROLLBACK_S)
+            return
     with suppress(asyncpg.InterfaceError):
         connection.terminate()

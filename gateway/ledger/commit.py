@@ -151,7 +151,7 @@ class Batch:
 async def commit_batch(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> list[Appended]:
     """Append the drafts in order; answers in the same order.
 
-    The caller bounds the time, and terminates the connection when this raises: the server then rolls back.
+    The caller bounds the time, and rolls back or gives up the connection when this raises.
     """
     await connection.execute(DEADLINES)
     answers = await _within(connection, keys, drafts)

@@ -1,4 +1,8 @@
-"""Reads the ledger for people: one person's state and history, decrypted, and the list of suppressions."""
+"""Reads the ledger for people: one person's state and history, decrypted, and the list of suppressions.
+
+Each read ends within TIMEOUT_S for a connection and as much for its query, or raises asyncpg's errors, OSError or
+TimeoutError. KeyMismatchError says that a row was damaged or that the keys are another installation's.
+"""
 
 from typing import Any, NamedTuple
 
