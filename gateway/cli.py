@@ -7,6 +7,7 @@ until a command runs, so `--help` answers at once.
 # ruff: noqa: PLC0415, D412 - imports wait until a command runs; examples are shown as they are written
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -35,22 +36,49 @@ environment (docs/settings.md); `assent prepare` once before.""",
 )
 clients = typer.Typer(no_args_is_help=True, help="Internal services that may send (内部业务方).")
 app.add_typer(clients, name="client")
+senders = typer.Typer(no_args_is_help=True, help="Brands messages are sent for (签名与端口).")
+app.add_typer(senders, name="sender")
 
 CLASSES = ("verification", "transactional", "marketing", "consent")
 
 
-def _settings() -> "Settings":
+Home = Annotated[
+    Path, typer.Option(help="The home of `assent up` to work on, unless ASSENT_DATABASE_URL names an installation.")
+]
+HERE = Path(".assent")
+
+
+def _settings(home: Path | None = None) -> "Settings":
+    """Settings from the environment; for an operator's command, of the home where the environment names nothing."""
+    from pydantic import ValidationError
+
     from gateway.settings import Settings
 
-    return Settings()
+    if home is not None and not os.environ.get("ASSENT_DATABASE_URL"):
+        from gateway.local.home import Home
+
+        os.environ.update(Home(home).environment())
+    try:
+        return Settings()
+    except ValidationError as wrong:  # its own text would quote what was given, which may be a secret
+        for error in wrong.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in error["loc"]).upper()
+            typer.echo(f"assent: ASSENT_{name}: {error['msg']}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a process to its end on uvloop where there is one."""
+    """Run a process to its end; a wrong setting is told in a line."""
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    from gateway.assemble import Misconfigured
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except Misconfigured as wrong:
+        typer.echo(f"assent: {wrong}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -102,7 +130,11 @@ def edge() -> None:
     """
     from gateway import assemble
 
-    assemble.edge(_settings())
+    try:
+        assemble.edge(_settings())
+    except assemble.Misconfigured as wrong:
+        typer.echo(f"assent: {wrong}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -115,7 +147,7 @@ def deliver(
 
         assent deliver --classes verification,transactional,consent
     """
-    chosen = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
+    chosen = _words(classes)
     if not chosen or not set(chosen) <= set(CLASSES):
         raise typer.BadParameter(f"classes are {', '.join(CLASSES)}", param_hint="--classes")
     from gateway import assemble
@@ -165,7 +197,7 @@ def hold() -> None:
 
 
 @app.command()
-def rebuild() -> None:
+def rebuild(home: Home = HERE) -> None:
     """Fill an empty or doubtful Redis from PostgreSQL and Kafka (重建缓存); sending resumes when it is whole.
 
     Example:
@@ -191,7 +223,7 @@ def rebuild() -> None:
             rate = f"{per_s:,.0f}/s" if per_s else f"{bar.tasks[task].speed or 0:,.0f}/s"
             bar.update(task, completed=done, total=total, rate=rate)
 
-        _run(assemble.rebuild(_settings(), progress))
+        _run(assemble.rebuild(_settings(home), progress))
 
 
 @app.command()
@@ -201,6 +233,7 @@ def stop(
     ],
     by: Annotated[str, typer.Option(help="Your name; it is recorded.")],
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    home: Home = HERE,
 ) -> None:
     """Open a breaker: within seconds nothing more of the scope is admitted or submitted (熔断).
 
@@ -210,7 +243,7 @@ def stop(
     """
     from gateway import assemble
 
-    _run(assemble.stop(_settings(), scope, by=by, reason=reason))
+    _run(assemble.stop(_settings(home), scope, by=by, reason=reason))
     typer.echo(f"{scope} is stopped")
 
 
@@ -219,6 +252,7 @@ def resume(
     scope: Annotated[str, typer.Argument(help="The scope that was stopped.")],
     by: Annotated[str, typer.Option(help="Your name; it is recorded.")],
     reason: Annotated[str, typer.Option(help="Why it is safe again; it is recorded.")],
+    home: Home = HERE,
 ) -> None:
     """Close a breaker: only a named person with a reason does (恢复发送).
 
@@ -228,7 +262,7 @@ def resume(
     """
     from gateway import assemble
 
-    _run(assemble.resume(_settings(), scope, by=by, reason=reason))
+    _run(assemble.resume(_settings(home), scope, by=by, reason=reason))
     typer.echo(f"{scope} is resumed")
 
 
@@ -241,6 +275,7 @@ def client_add(
         str, typer.Option(help="`send`, `consent`, `read`, `suppress`, `operate`, `carrier:<name>`.")
     ] = "send",
     quota: Annotated[int, typer.Option(help="Messages a minute.", min=1)] = 1_000_000,
+    home: Home = HERE,
 ) -> None:
     """Add a client and print its key, this once: only the key's digest is kept.
 
@@ -250,21 +285,45 @@ def client_add(
     """
     from gateway import assemble
 
-    def words(text: str) -> tuple[str, ...]:
-        return tuple(word.strip() for word in text.split(",") if word.strip())
-
-    key = _run(
-        assemble.add_client(
-            _settings(),
-            name,
-            senders=words(senders),
-            purposes=words(purposes),
-            roles=words(roles),
-            quota_per_minute=quota,
-        )
+    work = assemble.add_client(
+        _settings(home),
+        name,
+        senders=_words(senders),
+        purposes=_words(purposes),
+        roles=_words(roles),
+        quota_per_minute=quota,
     )
+    key = _run(work)
     typer.echo(f"client {name} added; its key, shown this once:", err=True)
     typer.echo(key)
+
+
+@senders.command("add")
+def sender_add(
+    name: Annotated[str, typer.Argument(help="Its name: lower case, digits, `-`, `_`.")],
+    signature: Annotated[str, typer.Option(help="Its registered signature, without brackets.")],
+    service_port: Annotated[str, typer.Option(help="The port registered for service messages.")],
+    marketing_port: Annotated[str, typer.Option(help="The port registered for marketing.")],
+    pack: Annotated[str, typer.Option(help="The rules it is under.")] = "cn",
+    home: Home = HERE,
+) -> None:
+    """Add a sender, or replace it.
+
+    Example:
+
+        assent sender add acme --signature Acme --service-port 10690001 --marketing-port 10690002
+    """
+    from gateway import assemble
+    from gateway.contract.registry import Sender
+
+    sender = Sender(id=name, signature=signature, service_port=service_port, marketing_port=marketing_port, pack=pack)
+    _run(assemble.add_sender(_settings(home), sender))
+    typer.echo(f"sender {name} added")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Comma-separated words."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 @app.command()

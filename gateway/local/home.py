@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,6 +124,18 @@ class Home:
             write_private(file, secrets.token_hex(size))
             file.parent.chmod(0o700)
         return file.read_text().strip()
+
+    def keep_environment(self, env: Mapping[str, str]) -> None:
+        """Keep how this home's processes are configured, for commands that an operator types beside them."""
+        ours = {name: value for name, value in env.items() if name.startswith("ASSENT_")}
+        write_private(self.path / "env.json", json.dumps(ours, indent=1))
+
+    def environment(self) -> dict[str, str]:
+        """What `keep_environment` kept; empty where nothing ever ran."""
+        with suppress(FileNotFoundError):
+            kept: dict[str, str] = json.loads((self.path / "env.json").read_text())
+            return kept
+        return {}
 
     def log(self, name: str) -> Path:
         """Where a child logs."""

@@ -84,6 +84,7 @@ class Up:
 
     def _start(self) -> None:
         began = time.monotonic()
+        self._record()
         ports = self.home.ports(self.port)
         self.home.rotate_logs()
         self.say(f"Assent · home {self.home.path}")
@@ -115,6 +116,7 @@ class Up:
             pepper=self.home.secret("pepper"),
             master_key=self.home.secret("master_key"),
         )
+        self.home.keep_environment(env)
         self._prepare(env)
         self.say(f"  {'schema and topics':<18} in place {time.monotonic() - began:5.1f} s")
         self._bring_up([Process(name, env, log(name), self.home.lock_fd) for name in COMMANDS], began)
