@@ -187,13 +187,13 @@ class Row:
             self.tried, self.carrier, self.carrier_id = record.attempt, record.carrier, record.carrier_id
             self.sent_at = 0
         elif record.attempt == self.tried:
-            self.carrier_id = self.carrier_id or record.carrier_id
+            self.carrier, self.carrier_id = self.carrier or record.carrier, self.carrier_id or record.carrier_id
         if status is Status.SENT and record.attempt == self.tried:
             self.sent_at = record.at
 
     def _roll_up(self, at: int) -> None:
-        """Delivered once every part is; the number of parts may be learned after their receipts."""
-        if not self.parts_delivered or not self.parts or self.parts_delivered.bit_count() < self.parts:
+        """Delivered once every part is, and not before the acceptance has said how many there are."""
+        if not self.parts_delivered or self.origin is None or self.parts_delivered.bit_count() < self.parts:
             return
         reports = [entry for entry in self.timeline if entry.part is not None and entry.status is Status.DELIVERED]
         last = max(reports, key=_order, default=None)
