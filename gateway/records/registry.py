@@ -8,9 +8,7 @@ API keys are never stored, only their HMAC-SHA256 under the pepper.
 import hashlib
 import hmac
 from datetime import datetime
-from typing import NamedTuple
-
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import asyncpg
 
