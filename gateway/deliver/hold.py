@@ -56,7 +56,7 @@ class Hold:
     def __init__(
         self,
         *,
-        pool: "asyncpg.Pool[Any]",
+        pool: asyncpg.Pool[Any],
         intake: Intake,
         guard: Guard,
         cfg: Cfg,
@@ -163,13 +163,14 @@ class Hold:
         if not self._cfg.fresh:
             return PAUSE_S
         async with self._transaction() as conn:
-            rows = await held.due(conn, cls, self._now_ms(), BATCH)
+            now = self._now_ms()
+            rows = [row for row in await held.due(conn, cls, now, BATCH) if row.expires_at > now]
             if not rows:
                 return IDLE_S
             behind = await self._behind(cls)
             if behind is None or behind > LAG_MOST:
                 return PAUSE_S
-            outcomes = await release(self._intake, [_accepted(row) for row in rows], self._now_ms())
+            outcomes = await release(self._intake, [_accepted(row) for row in rows], now)
             await self._settle(conn, rows, outcomes)
         for outcome in outcomes:
             RELEASED.add(1, outcome.kind)

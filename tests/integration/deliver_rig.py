@@ -1,7 +1,7 @@
 """Delivery over real Valkey and Kafka, for `test_deliver.py` and the process that it kills.
 
-`python -m tests.integration.deliver_rig REDIS KAFKA PREFIX LOG` runs one deliverer whose carrier appends every id to LOG
-before it answers, slowly, until it is killed.
+`python -m tests.integration.deliver_rig REDIS KAFKA PREFIX LOG` runs one deliverer until it is killed; its
+carrier appends every id to LOG before it answers, slowly.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 
 from gateway.carriers.carrier import Submit, Submitted
 from gateway.carriers.simulator import Profile, Simulator
@@ -98,7 +97,8 @@ class Rig:
         for start in range(0, len(numbers), 500):
             requests = [
                 SendRequest.model_validate(
-                    {"to": n, "sender": "acme", "purpose": "transaction.shipping", "text": f"Parcel {next(_texts)}"} | fields
+                    {"to": n, "sender": "acme", "purpose": "transaction.shipping", "text": f"Parcel {next(_texts)}"}
+                    | fields
                 )
                 for n in numbers[start : start + 500]
             ]
@@ -135,11 +135,22 @@ class Rig:
             await running
             await carrier.close()
 
-    async def results(self, done: Callable[[dict[str, list[Result]]], bool], within_s: float = 15.0) -> dict[str, list[Result]]:
+    async def results(
+        self, done: Callable[[dict[str, list[Result]]], bool], within_s: float = 15.0
+    ) -> dict[str, list[Result]]:
         """Every result so far by id, once `done` says so; else as they are after `within_s`."""
         found: dict[str, list[Result]] = defaultdict(list)
-        await self._read(self.topics.results, lambda value: _file(found, decode(Result, value)), lambda: done(found), within_s)
+        await self._read(
+            self.topics.results, lambda value: _file(found, decode(Result, value)), lambda: done(found), within_s
+        )
         return found
+
+    async def stop_sender(self) -> None:
+        """Open the sender's breaker, and wait until `cfg` says so."""
+        self.registry = self.registry.model_copy(update={"breakers": ("sender:acme",)})
+        async with asyncio.timeout(5):
+            while not self.cfg.open_scope("acme", CLS):  # noqa: ASYNC110 - it is polled
+                await asyncio.sleep(0.05)
 
     async def held(self, count: int, within_s: float = 10.0) -> list[Accepted]:
         """What `messages.held` holds, once there are `count`."""
@@ -223,7 +234,6 @@ async def _main(redis_url: str, kafka: str, prefix: str, log: str) -> None:
         carrier = Noting(Profile(latency_s=0.25), note)
         deliver = Deliver(rig.means({"simulator": carrier}), kafka, session_s=6.0)
         await deliver.start()
-        Path(log + ".ready").touch()
         await deliver.run()
 
 

@@ -53,7 +53,9 @@ async def once(outcome: str, attempt: int = 1) -> tuple[object, list[Receipt]]:
 async def test_special_numbers_that_are_taken(outcome: str, status: Status, cause: Cause, receipts: int) -> None:
     answer, got = await once(outcome)
     assert isinstance(answer, Taken)
-    assert [(r.status, r.cause, r.carrier_id, r.ref) for r in got] == [(status, cause, answer.carrier_id, "m1")] * receipts
+    assert [(r.status, r.cause, r.carrier_id, r.ref) for r in got] == [
+        (status, cause, answer.carrier_id, "m1")
+    ] * receipts
 
 
 async def test_the_other_special_numbers() -> None:
