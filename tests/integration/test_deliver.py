@@ -1,11 +1,13 @@
 """Delivery end to end on real Kafka and Valkey: once each, in order, and what a crash, an opt-out or a breaker does."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from gateway.contract.consent import Relationship, State, Suppression
 from gateway.contract.decision import Cause, Reason
 from gateway.contract.wire import Accepted, Result
 from gateway.guard.keys import CURSOR
+from gateway.local.parts import Part
 from gateway.stream.codec import decode
 from tests.integration.deliver_rig import CLS, Rig, rigged
 
@@ -175,6 +178,41 @@ async def test_an_orderly_handover_loses_and_doubts_nothing(rig: Rig) -> None:
             await asyncio.sleep(0.25)
     async with rig.delivering():
         found = await rig.results(lambda found: len(found) == len(ids))
+    assert sorted(message.ref for message in rig.wire) == sorted(ids)
+    assert outcomes(found) == {"submitted": len(ids)}
+
+
+async def test_members_that_come_and_go_share_the_work(rig: Rig) -> None:
+    ids = await rig.send(numbers(1500))
+    slow = Profile(latency_s=0.05)
+    async with rig.delivering(slow):
+        await asyncio.sleep(0.2)
+        async with rig.delivering(slow):
+            await asyncio.sleep(0.5)
+        ids += await rig.send(numbers(500))
+        found = await rig.results(lambda found: len(found) == len(ids))
+    assert sorted(message.ref for message in rig.wire) == sorted(ids)
+    assert outcomes(found) == {"submitted": len(ids)}
+
+
+async def test_a_guard_that_hangs_delays_and_changes_nothing(
+    own_part: Callable[[str], Part], kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    valkey = own_part("valkey")
+    pid = valkey.child.pid
+    assert pid
+    async with rigged(valkey.endpoint, kafka_bootstrap, f"{topic_prefix}{next(_counter)}.") as rig:
+        ids = await rig.send(numbers(1000))
+        async with rig.delivering(Profile(latency_s=0.05)):
+            while len(rig.wire) < 200:  # noqa: ASYNC110 - the carrier has no event
+                await asyncio.sleep(0.005)
+            os.killpg(pid, signal.SIGSTOP)
+            await asyncio.sleep(2.5)
+            reached = len(rig.wire)
+            await asyncio.sleep(0.3)
+            assert len(rig.wire) == reached < len(ids)
+            os.killpg(pid, signal.SIGCONT)
+            found = await rig.results(lambda found: len(found) == len(ids))
     assert sorted(message.ref for message in rig.wire) == sorted(ids)
     assert outcomes(found) == {"submitted": len(ids)}
 
