@@ -9,7 +9,6 @@ import logging
 import sys
 import traceback
 from bisect import bisect_left
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +172,9 @@ def exposition(shared: Path | None) -> bytes:
     return generate_latest(merged)
 
 
-def documented() -> Iterator[tuple[str, str]]:
-    """Every metric's name and meaning, for the documentation test."""
-    return ((metric.name, metric.help) for metric in _ALL)
+def metrics() -> tuple[Count | Level | Spread, ...]:
+    """Every metric, for the page that documents them."""
+    return tuple(_ALL)
 
 
 def _where_only(exc_info: Any) -> list[dict[str, Any]]:

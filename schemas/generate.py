@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script beside what it writes, not a package
-"""Writes what others build against: a JSON Schema per kind of record, AsyncAPI 3.0, and OpenAPI once the edge exists.
+"""Writes what others build against: a JSON Schema per kind of record, AsyncAPI, OpenAPI, and the lists in docs/.
 
-`python schemas/generate.py` (or `make schemas`) writes the files beside this one; tests/unit/test_schemas.py fails when
+`python schemas/generate.py` (or `make schemas`) writes the files; tests/unit/test_schemas.py fails when
 they differ from what the models say. Nothing here is read at run time.
 """
 
@@ -15,7 +15,10 @@ import orjson
 import yaml
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import reference  # noqa: E402 - run as a script, the package may not be installed
 
 from gateway.contract.decision import Class  # noqa: E402 - run as a script, the package may not be installed
 from gateway.contract.wire import Accepted, DeadLetter, Receipt, Record, Reply, Result  # noqa: E402
@@ -161,12 +164,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a file differs")
     check = parser.parse_args().check
-    documents = stream_documents() | edge_documents()
-    stale = [name for name, text in documents.items() if not _is(HERE / name, text)]
+    documents = {f"schemas/{name}": text for name, text in (stream_documents() | edge_documents()).items()}
+    documents |= reference.documents()
+    stale = [name for name, text in documents.items() if not _is(ROOT / name, text)]
     for name in stale:
-        print(f"{'differs' if check else 'written'}: schemas/{name}")  # noqa: T201 - a command's answer
+        print(f"{'differs' if check else 'written'}: {name}")  # noqa: T201 - a command's answer
         if not check:
-            (HERE / name).write_bytes(documents[name])
+            (ROOT / name).write_bytes(documents[name])
     return int(check and bool(stale))
 
 

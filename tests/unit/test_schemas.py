@@ -44,6 +44,11 @@ def test_the_committed_files_are_the_generated_ones(generate: ModuleType) -> Non
     assert not left, "no topic has these any more"
 
 
+def test_the_reference_pages_are_the_generated_ones(generate: ModuleType) -> None:
+    for path, text in generate.reference.documents().items():
+        assert (FOLDER.parent / path).read_bytes() == text, f"{path} differs: run make schemas"
+
+
 def test_the_committed_openapi_is_the_edge_s(generate: ModuleType) -> None:
     for name, text in generate.edge_documents().items():
         assert (FOLDER / name).read_bytes() == text, "run `make schemas`"
