@@ -1,6 +1,6 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit fault check format schemas lock bench load clean venv venv-dev
+.PHONY: help run test unit fault check style layout types imports generated format schemas lock bench load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
@@ -25,11 +25,21 @@ unit: venv-dev ## the tests that start nothing
 fault: venv-dev ## the fault tests with long seeds
 	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault
 
-check: venv-dev ## style, types, import rules, generated files
+check: style layout types imports generated ## style, types, import rules, generated files
+
+style: venv-dev
 	@$(PY) -m ruff check .
+
+layout: venv-dev
 	@$(PY) -m ruff format --check .
+
+types: venv-dev
 	@$(PY) -m mypy
+
+imports: venv-dev
 	@$(PY) .venv/bin/lint-imports --config pyproject.toml
+
+generated: venv-dev
 	@$(PY) schemas/generate.py --check
 
 format: venv-dev ## let ruff lay the code out

@@ -94,7 +94,7 @@ def stack(request: pytest.FixtureRequest, parts_dir: Path) -> Iterator[dict[str,
         "valkey_url": ("ASSENT_REDIS_URL", lambda: Valkey(parts_dir / "valkey", free_port(), log / "valkey.log")),
         "kafka_bootstrap": (
             "ASSENT_KAFKA_BOOTSTRAP",
-            lambda: Kafka(parts_dir / "kafka", free_port(), free_port(), log / "kafka.log", short_lived=True),
+            lambda: Kafka(parts_dir / "kafka", free_port(), free_port(), log / "kafka.log"),
         ),
         "postgres_url": (
             "ASSENT_DATABASE_URL",
@@ -255,7 +255,7 @@ def own_part(parts_dir: Path) -> Iterator[Callable[[str], Part]]:
             case "valkey":
                 part = Valkey(home, free_port(), log)
             case "kafka":
-                part = Kafka(home, free_port(), free_port(), log, short_lived=True)
+                part = Kafka(home, free_port(), free_port(), log)
             case _:
                 part = Postgres(home, free_port(), log)
         started.append(part)
