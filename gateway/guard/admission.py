@@ -197,7 +197,7 @@ def _refused(row: Sequence[Any], plan: Plan) -> Verdict:
     name = plan.windows[rule - 1].name if isinstance(rule, int) else rule.decode()
     return Verdict(
         CODES[code],
-        window=name or None,
+        window=name if CODES[code] is Code.WINDOW_EXCEEDED else None,
         retry_after_ms=wait,
         hours=(row[4], row[5]) if len(row) > 4 else None,  # noqa: PLR2004 - the reply's fields
     )

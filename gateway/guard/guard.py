@@ -30,11 +30,12 @@ from gateway.guard.admission import Ask, Mode, Verdict
 from gateway.guard.bindings import Binding, Bound, bound
 from gateway.guard.cfg import written
 from gateway.guard.claims import Attempt, Claim, Claimed, Review, VoidAsk
+from gateway.guard.cluster import Cluster
 from gateway.guard.link import Argument
 from gateway.guard.plans import Plans
 from gateway.guard.record import RecordView
 from gateway.guard.scripts import script
-from gateway.guard.server import Cluster, Server, Standalone
+from gateway.guard.server import Server, Standalone
 
 T = TypeVar("T")
 CALL = 64
@@ -55,7 +56,7 @@ class Guard:
     @classmethod
     async def connect(cls, url: str, *, timeout_s: float = 1.0) -> "Guard":
         """`redis://`, `rediss://`, `unix://` or `redis+cluster://host:port,host:port`. Does not wait for the server."""
-        server: Server = Cluster(url, timeout_s) if url.startswith("redis+cluster") else Standalone(url, timeout_s)
+        server: Server = Cluster(url, timeout_s) if "+cluster://" in url else Standalone(url, timeout_s)
         return cls(server)
 
     @property
