@@ -1,7 +1,7 @@
 # One image for every process: `docker run assent edge`, `… deliver --classes marketing`, `… settle`, `… ledger`, …
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md ./
+COPY deploy/requirements.lock ./
 RUN python -m venv /opt/assent \
     && /opt/assent/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY gateway ./gateway
@@ -11,13 +11,12 @@ RUN cp -r gateway "$(/opt/assent/bin/python -c 'import site; print(site.getsitep
 FROM python:3.12-slim-bookworm
 RUN groupadd --system --gid 10001 assent \
     && useradd --system --uid 10001 --gid assent --home-dir /nonexistent --shell /usr/sbin/nologin assent \
-    && install -d -o assent -g assent /run/assent/metrics
+    && install -d -o assent -g assent /run/assent
 COPY --from=build /opt/assent /opt/assent
 ENV PATH=/opt/assent/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    ASSENT_HOST=0.0.0.0 \
-    ASSENT_METRICS_DIR=/run/assent/metrics
+    ASSENT_HOST=0.0.0.0
 USER assent
 EXPOSE 8080 9100
 STOPSIGNAL SIGTERM

@@ -59,6 +59,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --gen
 lock: ## pin every package by hash (needs uv)
 	$(COMPILE) --extra local -o requirements.lock
 	$(COMPILE) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) -c requirements.lock -o deploy/requirements.lock
 
 venv:
 	@.ci/venv requirements.lock
