@@ -7,8 +7,8 @@ HOME_DIR ?= .assent
 PORT ?= 8080
 TESTS ?= tests
 HOST ?= http://127.0.0.1:8080
-RATE ?= 1000
-DURATION ?= 30
+RATE ?= 200
+DURATION ?= 60
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,12 @@ format: venv-dev ## let ruff lay the code out
 schemas: venv-dev ## write the generated files in schemas/
 	@$(PY) schemas/generate.py
 
-bench: venv-dev ## cost per message of every step, as ratios and CPU
-	@exec $(PY) loadtests/bench.py
+bench: venv-dev ## cost per message of every step, as ratios and CPU: ARGS=--quick
+	@exec $(PY) -m loadtests.bench $(ARGS)
 
-load: venv-dev ## load a running gateway: HOST=http://127.0.0.1:8080 RATE=1000 DURATION=30
-	@exec $(PY) loadtests/load.py --host $(HOST) --rate $(RATE) --duration $(DURATION)
+load: venv-dev ## load a running gateway: HOST=http://127.0.0.1:8080 RATE=200 DURATION=60
+	@LOAD_RATE=$(RATE) LOAD_SECONDS=$(DURATION) exec $(PY) -m locust -f loadtests/locustfile.py --headless \
+		--users 1 --host $(HOST) --only-summary
 
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
 lock: ## pin every package by hash (needs uv)
