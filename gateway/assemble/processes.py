@@ -4,12 +4,13 @@ Each opens its parts, says that it is ready, works until SIGTERM or SIGINT, and 
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 
-from gateway.assemble.parts import Misconfigured, Parts, beside, open_parts, say_ready, secrets, until_told
+from gateway.assemble.parts import READY_FD, Misconfigured, Parts, beside, open_parts, say_ready, secrets, until_told
 from gateway.carriers.carrier import Carrier
 from gateway.carriers.http import HttpCarrier
 from gateway.carriers.simulator import Profile, Simulator
@@ -26,6 +27,7 @@ from gateway.ledger.projection import Projection
 from gateway.ledger.reading import Reading
 from gateway.records import registry
 from gateway.settings import Settings
+from gateway.settle.replies import Registry as Owners
 from gateway.settle.settle import Settle
 from gateway.stream import Reader, StreamBusy, encode
 
@@ -37,6 +39,8 @@ def edge(settings: Settings) -> None:
     if settings.local and settings.host not in {"127.0.0.1", "::1", "localhost"}:
         raise Misconfigured("the local profile has well-known keys: it listens on loopback only")
     secrets(settings)
+    if settings.workers > 1:
+        os.environ.pop(READY_FD, None)  # spawned workers do not inherit it; /readyz speaks for them
     uvicorn.run(
         "gateway.assemble.processes:edge_app",
         factory=True,
@@ -202,7 +206,7 @@ async def settle(settings: Settings) -> None:
             topics,
             parts.guard,
             parts.appender,
-            lambda: parts.cfg.registry,
+            lambda: _owners(parts),
         )
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))
@@ -211,6 +215,12 @@ async def settle(settings: Settings) -> None:
         finally:
             stop.set()
             await asyncio.wait([work], timeout=GRACE_S)
+
+
+def _owners(parts: Parts) -> Owners | None:
+    """Whose port a reply came to; unknown until the registry has been read."""
+    known = parts.cfg.registry
+    return None if known is None else Owners(known.senders, parts.packs)
 
 
 async def _shielded(work: "asyncio.Task[None]") -> None:

@@ -24,7 +24,7 @@ class Client(BaseModel):
     purposes: tuple[str, ...] = ("*",)
     """Purposes, topics (first segments), or `*`."""
     roles: tuple[str, ...] = ("send",)
-    """`send`, `consent`, `read`, `suppress`, `operate` (breakers, clients); `carrier:<name>` for a carrier's callbacks."""
+    """`send`, `consent`, `read`, `suppress`, `operate` (breakers); `carrier:<name>` for a carrier's callbacks."""
     quota_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
 
 
