@@ -1,0 +1,1 @@
+"""What the gateway costs (`make bench`) and how it behaves under realistic traffic (`make load`)."""
