@@ -159,9 +159,8 @@ class Front:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._stack.bootstrap)
         await asyncio.gather(consumer.start(), admin.start())
         try:
-            places = [
-                TopicPartition(messages, at) for at in sorted(await consumer.partitions_for_topic(messages) or ())
-            ]
+            await consumer.topics()
+            places = [TopicPartition(messages, at) for at in sorted(consumer.partitions_for_topic(messages) or ())]
             made = await admin.create_topics([NewTopic(RAW, len(places), 1)])
             if any(code for _, code, _ in made.topic_errors):
                 raise BrokenRun(f"topic {RAW} could not be made: {made.topic_errors}")

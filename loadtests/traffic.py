@@ -99,7 +99,12 @@ class Plan:
         if at % 10 == 9:
             asked = {"ref": serial, "occurred_at": datetime.now(UTC).isoformat()}
             text = f"验证码 {at % 1_000_000:06d}，5 分钟内有效。"
-            return {"to": self._number("callers", at), "purpose": "verification.code", "text": text, "request": asked}
+            return {
+                "to": self._number("callers", at // 10),
+                "purpose": "verification.code",
+                "text": text,
+                "request": asked,
+            }
         if at % 10 == 8 and at // 10 < self._people.members:
             return self._promotion("members", at // 10)
         return self._order("buyers", at % self._people.buyers, at, serial)
