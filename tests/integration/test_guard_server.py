@@ -14,7 +14,7 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import Suppression
 from gateway.contract.decision import Reason
 from gateway.contract.ids import LANES
-from gateway.guard import Attempt, Binding, Cfg, Guard, GuardUnavailable, Lease, Outcome, Review, keys
+from gateway.guard import Attempt, Binding, Cfg, Guard, GuardUnavailable, Lease, Outcome, Review, keys, person
 from gateway.guard.cluster import slot_of
 from gateway.guard.link import IN_FLIGHT
 from gateway.local.parts import Part, bring_up
@@ -273,8 +273,8 @@ async def test_a_hundred_bytes_a_recipient(own_part: Callable[[str], Part]) -> N
         return int(info.split(b"used_memory:")[1].split(b"\r")[0])
 
     before, many = await used(), 57_000  # the hash table is about as full as at 1,000,000: 0.87 of a power of two
-    consents = permissive(1_000_000).model_copy(update={"relationships": {}})
+    one = person.encode(permissive(1_000_000).model_copy(update={"relationships": {}}))
     for _ in range(many // 1000):
-        await guard.apply([(os.urandom(16), consents) for _ in range(1000)])
+        await guard.apply_encoded([(os.urandom(16), one) for _ in range(1000)])
     assert (await used() - before) / many <= 100
     await guard.close()
