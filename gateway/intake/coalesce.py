@@ -37,24 +37,30 @@ class Coalescer(Generic[Item, Got]):
         if not self._tasks or (self._queued >= self._most and len(self._tasks) < self._flights):
             task = loop.create_task(self._pump())
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         return future
 
     async def _pump(self) -> None:
-        while self._waiting:
-            items, futures = self._gather()
-            try:
-                got = await self._call(items)
-            except Exception as fault:  # noqa: BLE001 - every caller gets it
-                for _, future in futures:
-                    if not future.done():
-                        future.set_exception(fault)
-                continue
-            at = 0
-            for size, future in futures:
+        """Call until nothing waits. Nothing is awaited between that and leaving: whoever asks next starts a new one."""
+        try:
+            while self._waiting:
+                await self._call_once()
+        finally:
+            self._tasks.discard(asyncio.current_task())
+
+    async def _call_once(self) -> None:
+        items, futures = self._gather()
+        try:
+            got = await self._call(items)
+        except Exception as fault:  # noqa: BLE001 - every caller gets it
+            for _, future in futures:
                 if not future.done():
-                    future.set_result(got[at : at + size])
-                at += size
+                    future.set_exception(fault)
+            return
+        at = 0
+        for size, future in futures:
+            if not future.done():
+                future.set_result(got[at : at + size])
+            at += size
 
     def _gather(self) -> tuple[list[Item], list[tuple[int, asyncio.Future[list[Got]]]]]:
         items: list[Item] = []
