@@ -213,6 +213,7 @@ class Intake:
         found = await self._binding.ask([job.binding for job in keyed if job.binding is not None])
         for job, bound in zip(keyed, found, strict=True):
             job.id, job.bound = bound.id, True
+            job.binding = job.binding._replace(id=bound.id) if job.binding is not None else None
             if bound.conflict:
                 out[job.at] = Refusal(Code.IDEMPOTENCY_CONFLICT)
                 job.binding = None
