@@ -4,6 +4,7 @@ Owns nothing but its wiring. `create_app` touches no part, so the OpenAPI docume
 opens the gate and closes it. Requests that arrive while there is none are answered `unavailable`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from gateway import __version__
+from gateway import __version__, telemetry
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge import (
@@ -50,6 +51,7 @@ ROUTERS = (
     operations.router,
     pages.router,
 )
+MEASURE_S = 1.0
 DESCRIPTION = (
     "A permission-first message gateway: sends only what the recipient, the law and the brand allow, and can prove it."
 )
@@ -110,12 +112,20 @@ def _lifespan(open_gate: OpenGate) -> Callable[[FastAPI], AbstractAsyncContextMa
         door: Door = app.door  # type: ignore[attr-defined]
         async with open_gate() as gate:
             door.gate = gate
+            measuring = asyncio.create_task(_measure(gate))
             try:
                 yield
             finally:
                 door.gate = None
+                measuring.cancel()
 
     return lifespan
+
+
+async def _measure(gate: Gate) -> None:
+    while True:
+        telemetry.UNANSWERED.set(gate.unanswered.messages)
+        await asyncio.sleep(MEASURE_S)
 
 
 async def _refused(request: Request, fault: Exception) -> Response:

@@ -5,6 +5,7 @@ or a `Refused`, never a fault: invalid UTF-8, lone surrogates, NUL characters, N
 huge numbers are all `request.invalid`. The Content-Type is not looked at: every body of this API is JSON.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.contract.message import MAX_BATCH
+from gateway.edge.deadlines import Deadlines
 from gateway.edge.problems import Refused, fields, invalid
 
 SINGLE = 64 * 1024
@@ -25,7 +27,13 @@ Model = TypeVar("Model", bound=BaseModel)
 Found = tuple[Refusal, list[dict[str, str]]]
 """A refused item of a batch, with its fields' errors."""
 
+ANSWER_S = 1.9
+"""From the whole body to the answer (guarantee 6: never a hang)."""
+BODY_S = 10.0
+"""For a body that does not come at once."""
+
 TOO_LARGE = Refusal(Code.REQUEST_TOO_LARGE)
+SLOW = Refusal(Code.REQUEST_TIMEOUT)
 INVALID = Refusal(Code.REQUEST_INVALID)
 NUL_ESCAPE = b"\\u0000"
 NUL = [{"field": "body", "message": "NUL characters are not taken"}]
@@ -46,24 +54,39 @@ def declared(headers: Mapping[bytes, bytes], limit: int) -> int:
     return size
 
 
-async def read(receive: Receive, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes. The caller bounds the time."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= limit:
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body", False) and size <= limit:
+async def timely(receive: Receive, limit: int, clock: Deadlines) -> bytes:
+    """The whole body within its deadline, at most `limit` bytes; from then on the answer's deadline runs.
+
+    A body that is already there, as nearly all are, needs one deadline for both.
+    """
+    clock.watch(ANSWER_S)
+    try:
         message = await receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= limit:
+            return body
+        clock.watch(BODY_S)
+        body = await _rest(message, receive, limit)
+    except asyncio.CancelledError:
+        if not clock.forget():
+            raise
+        raise Refused(SLOW) from None
+    clock.watch(ANSWER_S)
+    return body
+
+
+async def _rest(message: MutableMapping[str, Any], receive: Receive, limit: int) -> bytes:
+    parts, size = [], 0
+    while True:
         if message["type"] == "http.disconnect":
             raise Disconnected
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-    if size > limit:
-        raise Refused(TOO_LARGE)
-    return b"".join(parts)
+        if size > limit:
+            raise Refused(TOO_LARGE)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        message = await receive()
 
 
 def parse(body: bytes) -> Any:

@@ -15,16 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge import bodies, faults
-from gateway.edge.auth import client_of
+from gateway.edge.auth import Keyring
 from gateway.edge.callers import SCOPE, Caller
 from gateway.edge.deadlines import Deadlines
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, body_of, new_trace, trace_of
-
-ANSWER_S = 1.9
-"""From the whole body to the answer (guarantee 6: never a hang)."""
-BODY_S = 10.0
-"""From the request's head to its whole body."""
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 PUBLIC_FOLDERS = ("/docs/",)
@@ -33,7 +28,6 @@ BULK_FOLDERS = ("/v1/carriers/",)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 LATE = Refusal(Code.UNAVAILABLE, "the deadline has passed; whether the request was carried out is not known", 1)
-SLOW = Refusal(Code.REQUEST_TIMEOUT)
 NOWHERE = Refusal(Code.NOT_FOUND)
 
 
@@ -65,6 +59,7 @@ class Door:
         self._app = app
         self.gate: Gate | None = None
         self.deadlines = Deadlines()
+        self.keyring = Keyring()
 
     def opened(self) -> Gate:
         """The gate; `Refused` while there is none."""
@@ -78,17 +73,15 @@ class Door:
         watched = _Watched(send, trace_of(head) or new_trace())
         size = 0
         try:
-            self.deadlines.watch(BODY_S)
             receive, size = await self._let_in(scope, receive, head, watched.trace)
-            watched.entered = True
-            self.deadlines.watch(ANSWER_S)
+            self.deadlines.watch(bodies.ANSWER_S)
             await self._app(scope, receive, watched)
         except bodies.Disconnected:
             return
         except asyncio.CancelledError:
             if not self.deadlines.forget():
                 raise
-            await watched.refuse(Refused(LATE if watched.entered else SLOW))
+            await watched.refuse(Refused(LATE))
         except Exception as fault:  # noqa: BLE001 - nothing may leave here unanswered
             await watched.refuse(faults.refused(fault, "door", watched.trace))
         finally:
@@ -105,13 +98,13 @@ class Door:
         if not path.startswith("/v1/"):
             raise Refused(NOWHERE)
         gate = self.opened()
-        scope[SCOPE] = Caller(gate, client_of(gate, head), trace)
+        scope[SCOPE] = Caller(gate, self.keyring.client_of(gate, head), trace)
         if scope["method"] not in WITH_BODY:
             return receive, 0
         size = bodies.declared(head, limit_of(path))
         gate.unanswered.take(size)
         try:
-            body = await bodies.read(receive, limit_of(path))
+            body = await bodies.timely(receive, limit_of(path), self.deadlines)
         except BaseException:
             gate.unanswered.give(size, 0)
             raise
@@ -124,11 +117,11 @@ class Door:
 class _Watched:
     """`send` that knows whether an answer has begun, and adds the trace id to it."""
 
-    __slots__ = ("_send", "entered", "started", "trace")
+    __slots__ = ("_send", "started", "trace")
 
     def __init__(self, send: Send, trace: str) -> None:
         self._send, self.trace = send, trace
-        self.started = self.entered = False
+        self.started = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

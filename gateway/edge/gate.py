@@ -9,7 +9,6 @@ from pathlib import Path
 
 import asyncpg
 
-from gateway import telemetry
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge.problems import Refused
@@ -46,13 +45,11 @@ class Unanswered:
         if self.messages + n > self.max_messages:
             raise Refused(FULL)
         self.messages += n
-        telemetry.UNANSWERED.set(self.messages)
 
     def give(self, size: int, n: int) -> None:
         """Answered: give the room back."""
         self.bytes -= size
         self.messages -= n
-        telemetry.UNANSWERED.set(self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from gateway.contract.decision import Refusal
 from gateway.contract.message import SendRequest
 from gateway.contract.registry import Client
 from gateway.edge import bodies, faults
-from gateway.edge.auth import check_role, client_of
-from gateway.edge.door import ANSWER_S, BODY_S, LATE, SLOW, Door, refuse, reply
+from gateway.edge.door import LATE, Door, refuse
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, item_of, new_trace, trace_of, wrong
 from gateway.intake import Answer, check
@@ -32,6 +31,7 @@ JSON = (b"content-type", b"application/json")
 REQUESTS = TypeAdapter(list[SendRequest])
 AWAY = frozenset({Code.UNAVAILABLE, Code.CACHE_COLD})
 ROLE = "send"
+NO_ROLE = Refusal(Code.CLIENT_FORBIDDEN, "needs role send")
 
 Outcome = tuple[int, Headers, bytes]
 Handle = Callable[[Gate, Client, bytes, Mapping[bytes, bytes], str | None], Awaitable[Outcome]]
@@ -128,43 +128,39 @@ class Sending:
         self._door, self._route, self._limit, self._handle = door, route, limit, handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. Whether `cfg` is fresh is for `intake` to say."""
         start = time.perf_counter()
         head = dict(scope["headers"])
         trace = trace_of(head)
-        clock, gate = self._door.deadlines, self._door.gate
-        size, whole = 0, False
+        clock, unanswered, size = self._door.deadlines, None, 0
         try:
             gate = self._door.opened()
-            client = client_of(gate, head)
-            check_role(gate, client, ROLE)
+            client = self._door.keyring.client_of(gate, head)
+            if ROLE not in client.roles:
+                raise Refused(NO_ROLE)  # noqa: TRY301 - one way out for every refusal
             expected = bodies.declared(head, self._limit)
-            gate.unanswered.take(expected)
+            unanswered = gate.unanswered
+            unanswered.take(expected)
             size = expected
-            clock.watch(BODY_S)
-            body = await bodies.read(receive, self._limit)
-            whole = True
-            clock.watch(ANSWER_S)
-            outcome = await self._handle(gate, client, body, head, trace)
+            body = await bodies.timely(receive, self._limit, clock)
+            status, headers, answer = await self._handle(gate, client, body, head, trace)
         except bodies.Disconnected:
             return
         except asyncio.CancelledError:
             if not clock.forget():
                 raise
-            await self._refuse(send, Refused(LATE if whole else SLOW), trace)
+            await refuse(send, Refused(LATE), trace or new_trace())
         except Exception as fault:  # noqa: BLE001 - nothing may leave here unanswered
             trace = trace or new_trace()
-            await self._refuse(send, faults.refused(fault, self._route, trace), trace)
+            await refuse(send, faults.refused(fault, self._route, trace), trace)
         else:
-            await reply(send, *outcome)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
         finally:
             clock.forget()
-            if size and gate is not None:
-                gate.unanswered.give(size, 0)
+            if size and unanswered is not None:
+                unanswered.give(size, 0)
             telemetry.ADMISSION_SECONDS.observe(time.perf_counter() - start, self._route)
-
-    async def _refuse(self, send: Send, fault: Refused, trace: str | None) -> None:
-        await refuse(send, fault, trace or new_trace())
 
 
 def hot_routes(door: Door) -> dict[str, Sending]:

@@ -15,7 +15,7 @@ from edge_app import Running, running
 
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
-from gateway.edge import door
+from gateway.edge import bodies
 from gateway.edge.problems import Refused
 
 pytestmark = pytest.mark.integration
@@ -164,7 +164,8 @@ class _Silent:
 async def test_a_stale_registry_stops_sending_and_reading_but_not_leaving(edge: Running) -> None:
     object.__setattr__(edge.gate, "cfg", _Silent(edge.gate.cfg, fresh=False, known=True))
     try:
-        answer = await edge.http.post("/v1/messages", json={})
+        body = {"to": "+8613800000000", "sender": "acme", "purpose": "transaction.shipping", "text": "hi"}
+        answer = await edge.http.post("/v1/messages", json=body)
         assert int(answer.headers["retry-after"]) >= 1
         problem(answer, 503, "unavailable")
         problem(await edge.http.get("/v1/recipients/+8613800000000"), 503, "unavailable")
@@ -243,8 +244,7 @@ async def test_a_fault_behind_is_answered_in_time_and_without_its_words(
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/consents"])
 async def test_a_slow_body_has_a_deadline(edge: Running, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr(door, "BODY_S", 0.2)
-    monkeypatch.setattr("gateway.edge.messages.BODY_S", 0.2)
+    monkeypatch.setattr(bodies, "BODY_S", 0.2)
     address = urlsplit(edge.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-of-shop\r\ncontent-length: 100\r\n\r\n{{"

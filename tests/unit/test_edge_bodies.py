@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from gateway.contract.codes import Code
 from gateway.contract.message import SendRequest
 from gateway.edge import bodies
+from gateway.edge.deadlines import Deadlines
 from gateway.edge.problems import Refused
 
 REQUESTS = TypeAdapter(list[SendRequest])
@@ -124,14 +125,14 @@ async def test_a_body_is_read_whole_or_not_past_its_limit(parts: list[bytes]) ->
     stream = Stream(*parts)
     whole = b"".join(parts)
     if len(whole) <= 50:
-        assert await bodies.read(stream, 50) == whole
+        assert await bodies.timely(stream, 50, Deadlines()) == whole
     else:
         with pytest.raises(Refused):
-            await bodies.read(stream, 50)
+            await bodies.timely(stream, 50, Deadlines())
         assert sum(len(part) for part in parts[: stream.taken - 1]) <= 50
 
 
 @pytest.mark.parametrize("parts", [(), (b"a",), (b"a", b"b")])
 async def test_a_caller_that_leaves(parts: tuple[bytes, ...]) -> None:
     with pytest.raises(bodies.Disconnected):
-        await bodies.read(Stream(*parts, leaves=True), 50)
+        await bodies.timely(Stream(*parts, leaves=True), 50, Deadlines())
