@@ -177,14 +177,23 @@ def reaches(uid: int, path: Path) -> bool:
 
 
 def copied(install: Path) -> Path:
-    """A copy of the binaries that every user can read, made once per version of the package."""
-    version = hashlib.sha256(str((install / "bin/postgres").stat().st_size).encode()).hexdigest()[:12]
+    """A copy of the binaries that every user can read, made once per version of the package.
+
+    The binaries look for their libraries in `<package>.libs` beside the package: the copy keeps that layout.
+    """
+    package = install.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    version = hashlib.sha256((install / "bin/postgres").read_bytes()).hexdigest()[:12]
     target = REACHABLE / f"{install.name}-{version}"
     if not target.exists():
+        REACHABLE.mkdir(parents=True, exist_ok=True)
+        REACHABLE.chmod(0o755)
         fresh = target.with_name(f"{target.name}.{os.getpid()}")
-        shutil.copytree(install, fresh, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        for folder in (REACHABLE, fresh):
+        shutil.copytree(install, fresh / package.name / install.name, symlinks=True)
+        if libraries.exists():
+            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+        for folder in (fresh, fresh / package.name):
             folder.chmod(0o755)
         with suppress(OSError):  # somebody else's copy came first
             fresh.rename(target)
-    return target
+    return target / package.name / install.name
