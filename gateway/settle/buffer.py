@@ -136,7 +136,7 @@ class Buffer:
 
 def decoded(model: type[Any], value: bytes | None) -> Any:
     """The record; a NUL, which no text column takes, is left out of whatever text a carrier put it in."""
-    if value is not None and _NUL in value:
+    if value and _NUL in value:
         try:
             value = orjson.dumps(_clean(orjson.loads(value)))
         except orjson.JSONDecodeError:

@@ -25,7 +25,7 @@ from gateway.settle.status import Row
 from gateway.telemetry import END_TO_END_SECONDS, RECEIPTS, RECEIPTS_SEEN
 
 NEW_WITHIN_MS = 10_000
-"""A first acceptance that Kafka took within this of its id's making is taken for new; COPY finds out if it is not."""
+"""A message made within this time and not remembered is taken for new; COPY finds out if it is not."""
 
 
 class Outcome(NamedTuple):
@@ -37,13 +37,11 @@ class Outcome(NamedTuple):
 
 
 class Flush:
-    """One attempt at one flush; used once. With `trust_new` off, every row is looked up before it is called new."""
+    """One attempt at one flush; used once. A `now_ms` far ahead makes it look every row up before it calls it new."""
 
-    def __init__(
-        self, conn: Connection, known: Known, buffer: Buffer, consumer: str, *, trust_new: bool = True
-    ) -> None:
+    def __init__(self, conn: Connection, known: Known, buffer: Buffer, consumer: str, *, now_ms: int) -> None:
         self._conn, self._known, self._buffer, self._consumer = conn, known, buffer, consumer
-        self._trust_new = trust_new
+        self._new_since_ms = now_ms - NEW_WITHIN_MS
         self._statements = dict(buffer.statements)
         self._orphans: list[tuple[str, Receipt]] = []
         self._adopted: set[str] = set()
@@ -119,7 +117,7 @@ class Flush:
             row = self._known.rows.get(message_id)
             if row is not None:
                 found[message_id] = row
-            elif not (self._trust_new and _fresh(message_id, said)):
+            elif id_time_ms(message_id) < self._new_since_ms or not _first(said):
                 missing.append(message_id)
         stored = await settlement.rows(self._conn, missing)
         await self._learn_origins({row["origin"] for row in stored} - {None} - self._known.numbers.keys())
@@ -149,7 +147,10 @@ class Flush:
     async def _write(self, fold: Fold, numbers: dict[Origin, int]) -> None:
         conn = self._conn
         if fold.inserted:
-            await settlement.insert(conn, [values_of(row, numbers) for row in fold.inserted])
+            # Rows still open were accepted last; scattered by their random bits, each finds room for its next version
+            # in its own page (a heap-only update), where side by side they would not.
+            scattered = sorted(fold.inserted, key=lambda row: row.id[24:])
+            await settlement.insert(conn, [values_of(row, numbers) for row in scattered])
         if fold.updated:
             await settlement.update(conn, [values_of(row, numbers) for row in fold.updated])
         if self._buffer.carrier_ids:
@@ -192,7 +193,6 @@ class Flush:
             END_TO_END_SECONDS.observe(seconds, cls)
 
 
-def _fresh(message_id: str, said: list[Statement]) -> bool:
-    """Whether the message can be taken for new: its first acceptance is here, made just now."""
-    made_ms = id_time_ms(message_id)
-    return any(one.kind == "accepted" and one.record.attempt == 1 and one.at - made_ms < NEW_WITHIN_MS for one in said)
+def _first(said: list[Statement]) -> bool:
+    """Whether a message's first acceptance is among the statements."""
+    return any(one.kind == "accepted" and one.record.attempt == 1 for one in said)

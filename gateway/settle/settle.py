@@ -24,7 +24,7 @@ from gateway.guard import Guard, GuardUnavailable
 from gateway.ledger.appender import Appender
 from gateway.records import partitions, settlement
 from gateway.records.connection import Connection
-from gateway.settle.buffer import Buffer
+from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.dead import bury
 from gateway.settle.debts import Debts
 from gateway.settle.flush import Flush, Outcome
@@ -179,10 +179,10 @@ class Settle:
     @staticmethod
     async def _write(conn: Connection, known: Known, buffer: Buffer) -> Outcome:
         try:
-            return await Flush(conn, known, buffer, CONSUMER).run()
+            return await Flush(conn, known, buffer, CONSUMER, now_ms=time.time_ns() // 1_000_000).run()
         except UniqueViolationError:  # a row taken for new was there: what is remembered was changed, so look at all
             known.rows.clear()
-            return await Flush(conn, known, buffer, CONSUMER, trust_new=False).run()
+            return await Flush(conn, known, buffer, CONSUMER, now_ms=LATEST_MS).run()
 
     @staticmethod
     async def _ensure_days(conn: Connection, known: Known, buffer: Buffer) -> None:

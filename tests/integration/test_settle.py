@@ -203,7 +203,8 @@ def _tagged(subject: bytes) -> bytes:
 async def test_the_scope_follows_the_port_and_what_was_last_sent_from_it(world: World, port: str, scope: str) -> None:
     number = f"+86139{random.randrange(10**8):08d}"
     subject = subject_of(PEPPER, number)
-    earlier = accepted(subject=subject.hex(), purpose="membership.tier", port="10690001")
+    made = new_id(3, now() - 5)  # ids of one millisecond have no order
+    earlier = accepted(id=made, subject=subject.hex(), purpose="membership.tier", port="10690001")
     latest = accepted(subject=subject.hex(), purpose="transaction.order", port="10690001")
     async with world.settling():
         await world.accept(earlier)
