@@ -19,6 +19,7 @@ import msgpack
 from gateway.contract.consent import Preference, State
 
 SEQ_BYTES = 5
+_pack = msgpack.Packer().pack
 
 
 def encode(state: State) -> bytes:
@@ -35,7 +36,7 @@ def encode(state: State) -> bytes:
     while parts and not parts[-1]:
         parts.pop()
     head = state.seq.to_bytes(SEQ_BYTES, "big")
-    return head + msgpack.packb([part or None for part in parts]) if parts else head
+    return head + _pack([part or None for part in parts]) if parts else head
 
 
 def tombstone(seq: int) -> bytes:

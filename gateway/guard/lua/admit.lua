@@ -27,14 +27,15 @@
 -- Reply, a message: {0, stamp, basis, entry, termed} permitted (basis: see permission.lua; termed: the consent's own
 --   weekly field was written); {1, state, attempt, stamp, answer, basis, entry, termed} replay; {2, code, rule, wait ms, from, to} refused.
 -- Calls a message: its share of one MGET, HMGET, HSET, SET (PEXPIREAT at most once an hour, SET u): at most 6.
+local call = redis.call
 local cursors, requests, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[4])
 local plans, calendar, asks = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
-local ADMIT, HOLD, RELEASE = 0, 1, 2
+local HOLD, RELEASE = 1, 2
 local n = #asks
 local first_request, first_windows = cursors + 3 * n, cursors + 3 * n + requests
 assert(#KEYS == first_windows + n, 'admit: keys')
-local read = redis.call('MGET', unpack(KEYS, 1, first_windows))
+local read = call('MGET', unpack(KEYS, 1, first_windows))
 local written, dirty = {}, false
 
 local function value(at)
@@ -43,7 +44,7 @@ local function value(at)
 end
 
 local function write(at, bytes, life)
-  redis.call('SET', KEYS[at], bytes, 'PX', life)
+  call('SET', KEYS[at], bytes, 'PX', life)
   written[KEYS[at]], dirty = bytes, true
 end
 
@@ -58,8 +59,8 @@ local function known(raw, mode, attempt)
     return nil, attempt == 1
   end
   local from = bits_and(flags, TEXT) > 0 and at + 8 or at
-  local termed = string.find(string.sub(raw, from, at + size - 1), 'C/', 1, true) and 1 or 0
-  return {1, state, was, stamp, string.sub(raw, at + size), basis, entry - 1, termed}
+  local termed = string.find(slice(raw, from, at + size - 1), 'C/', 1, true) and 1 or 0
+  return {1, state, was, stamp, slice(raw, at + size), basis, entry - 1, termed}
 end
 
 -- nil or the refusal by a weekly limit, the consent's or a preference's; adds the consent's field to `fields`
@@ -110,14 +111,14 @@ local function consume(key, plan, fields, logs, hash, eff)
   end
   local longest = plan[LONGEST]
   if #fields > #plan[FIELDS] and longest < WEEK then longest = WEEK end
-  local ends = logs[1] and struct.unpack(STAMP, logs[1]) or 0
+  local ends = logs[1] and stamp_at(STAMP, logs[1]) or 0
   local grows = ends < eff + longest
   if grows then
     ends = eff + longest + HOUR
     set[k + 1], set[k + 2] = 'e', struct.pack(STAMP, ends)
   end
-  redis.call('HSET', key, unpack(set))
-  if grows then redis.call('PEXPIREAT', key, string.format('%.0f', ends)) end
+  call('HSET', key, unpack(set))
+  if grows then call('PEXPIREAT', key, ends) end
 end
 
 local function decide(i, ask)
@@ -150,7 +151,7 @@ local function decide(i, ask)
       fields = wider
     end
     if #fields > 2 or plan[SAME_TEXT] > 0 then
-      logs = redis.call('HMGET', KEYS[first_windows + i], unpack(fields))
+      logs = call('HMGET', KEYS[first_windows + i], unpack(fields))
       for at = 3, #fields do eff = last_of(logs[at], eff) end
       eff = last_of(logs[2], eff)
       refusal = weekly(plan, preferences, logs, termed, most, eff)

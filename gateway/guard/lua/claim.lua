@@ -70,7 +70,7 @@ local function decide(i, claim)
   end
   if not raw then was_basis, was_entry = basis, entry + 1 end
   put(key, record_of(TAKEN, flags, claim[4], claim[5], claim[6], stamp, was_basis, was_entry, consumed, answer), raw)
-  redis.call('SET', KEYS[fences_at + i], string.format('%.0f', now + 1000), 'PX', 2000)
+  redis.call('SET', KEYS[fences_at + i], now + 1000, 'PX', 2000)
   return {0, now, basis, entry}
 end
 

@@ -4,12 +4,13 @@
 -- when the N-th last is at or after `since`. Rolling: since = now - period + 1, so a stamp exactly one period old no
 -- longer counts. Calendar: since = the last local midnight at or before now. `now` never runs behind a log's last stamp.
 -- Field `x` holds hash (8) + stamp (6) of recent texts; field `e` when the key expires (6).
+local stamp_at, slice = struct.unpack, string.sub
 local WEEK, DAY, HOUR = 604800000, 86400000, 3600000
 local STAMP, LOG_BYTES, TEXT_BYTES, TEXT_MEMORY = '>I6', 384, 14, 60000
 
 local function last_of(log, now)
   if not log or #log < 6 then return now end
-  local last = struct.unpack(STAMP, log, #log - 5)
+  local last = stamp_at(STAMP, log, #log - 5)
   return last > now and last or now
 end
 
@@ -17,7 +18,7 @@ end
 local function wait_of(log, limit, period, now)
   local at = #log - 6 * limit
   if at < 0 then return 0 end
-  local nth = struct.unpack(STAMP, log, at + 1)
+  local nth = stamp_at(STAMP, log, at + 1)
   return nth > now - period and nth + period - now or 0
 end
 
@@ -39,13 +40,13 @@ local function wait_of_day(log, limit, midnights, now)
   local at = #log - 6 * limit
   if at < 0 then return 0 end
   local since, till = day_of(midnights, now)
-  return struct.unpack(STAMP, log, at + 1) >= since and till - now or 0
+  return stamp_at(STAMP, log, at + 1) >= since and till - now or 0
 end
 
 local function counted(log, since)
   local n = 0
   for at = #log - 5, 1, -6 do
-    if struct.unpack(STAMP, log, at) < since then break end
+    if stamp_at(STAMP, log, at) < since then break end
     n = n + 1
   end
   return n
@@ -53,7 +54,7 @@ end
 
 local function appended(log, stamp)
   if not log then return stamp end
-  if #log >= LOG_BYTES then return string.sub(log, #log - LOG_BYTES + 7) .. stamp end
+  if #log >= LOG_BYTES then return slice(log, #log - LOG_BYTES + 7) .. stamp end
   return log .. stamp
 end
 
@@ -61,22 +62,22 @@ end
 local function text_seen(log, hash)
   local found
   for at = 1, #log - 13, TEXT_BYTES do
-    if string.sub(log, at, at + 7) == hash then found = struct.unpack(STAMP, log, at + 8) end
+    if slice(log, at, at + 7) == hash then found = stamp_at(STAMP, log, at + 8) end
   end
   return found
 end
 
 local function texts_after(log, since)
   local at = 1
-  while at <= #log - 13 and struct.unpack(STAMP, log, at + 8) < since do at = at + TEXT_BYTES end
-  return at == 1 and log or string.sub(log, at)
+  while at <= #log - 13 and stamp_at(STAMP, log, at + 8) < since do at = at + TEXT_BYTES end
+  return at == 1 and log or slice(log, at)
 end
 
 -- the log without one entry equal to this stamp (the last such), and whether it was there
 local function removed(log, entry, size)
   for at = #log - size + 1, 1, -size do
-    if string.sub(log, at, at + size - 1) == entry then
-      return string.sub(log, 1, at - 1) .. string.sub(log, at + size), true
+    if slice(log, at, at + size - 1) == entry then
+      return slice(log, 1, at - 1) .. slice(log, at + size), true
     end
   end
   return log, false
