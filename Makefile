@@ -54,7 +54,7 @@ bench: venv-dev ## cost per message of every step, as ratios and CPU: ARGS=--qui
 
 load: venv-dev ## load a running gateway: HOST=http://127.0.0.1:8080 RATE=1000 DURATION=30 P99_MS=250
 	@LOAD_RATE=$(RATE) LOAD_SECONDS=$(DURATION) LOAD_P99_MS=$(P99_MS) exec $(PY) -m locust \
-		-f loadtests/locustfile.py --headless --only-summary --users 1 --host $(HOST)
+		-f loadtests/locustfile.py --headless --only-summary --loglevel WARNING --users 1 --host $(HOST)
 
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
 lock: ## pin every package by hash (needs uv)

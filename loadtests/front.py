@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway.contract.decision import Class
+from gateway.guard import Guard
 from gateway.stream import Topics
+from loadtests.cache import info
 from loadtests.figures import Figure, ratio
 from loadtests.generator import BrokenRun, Outcome, drive, post, quantile
 from loadtests.meter import Meter, cpu_s, rss_mb
@@ -62,6 +64,7 @@ class Front:
         self._stack, self._messages, self._teller = stack, messages, teller
         self._rounds, self._seconds = rounds, seconds
         self._edge = stack.pids()["edge"]
+        self._calls = self._singles = 0
         self.record_bytes = 400
 
     async def singles(self) -> list[Figure]:
@@ -77,19 +80,33 @@ class Front:
             self._teller.step(f"single POST, {'round ' + str(at) if at else 'warming up'}: echo, plain, keyed")
             one = {
                 "echo": await self._single(port, echo, floor, seconds),
-                "plain": await self._single(self._stack.port, self._edge, plain, seconds),
-                "keyed": await self._single(self._stack.port, self._edge, keyed, seconds),
+                "plain": await self._single(self._stack.port, self._edge, plain, seconds, keyed=False),
+                "keyed": await self._single(self._stack.port, self._edge, keyed, seconds, keyed=True),
             }
             if at:
                 for name, run in one.items():
                     runs[name].append(run)
         return self._single_figures(runs)
 
-    async def _single(self, port: int, pid: int, requests: Iterator[bytes], seconds: float) -> Round:
-        before = cpu_s(pid)
+    async def _scripts(self) -> int:
+        """Script calls the Redis server has run so far."""
+        guard = await Guard.connect(self._stack.valkey.endpoint)
+        try:
+            stats = (await info(guard, "commandstats")).get("cmdstat_evalsha", "calls=0,")
+        finally:
+            await guard.close()
+        return int(stats.partition("calls=")[2].partition(",")[0])
+
+    async def _single(
+        self, port: int, pid: int, requests: Iterator[bytes], seconds: float, *, keyed: bool | None = None
+    ) -> Round:
+        calls, before = await self._scripts(), cpu_s(pid)
         outcome = await drive(port, requests, connections=SINGLE_CONNECTIONS, seconds=seconds)
         spent = cpu_s(pid) - before
         _expect(outcome, 202)
+        if keyed is False:
+            self._calls += await self._scripts() - calls
+            self._singles += outcome.requests
         self._teller.progress(f"{outcome.requests / outcome.seconds:,.0f} requests/s")
         return Round(spent / outcome.requests * 1e6, outcome)
 
@@ -105,6 +122,7 @@ class Front:
             Figure("single POST : echo", ratio(us["plain"], us["echo"]), "x", OVER_ECHO, gates=True),
             Figure("single POST with a key : echo", ratio(us["keyed"], us["echo"]), "x", OVER_ECHO, gates=True),
             Figure("single POST, 64 connections", rate, "/s"),
+            Figure("single POST, messages per admission call", self._singles / max(1, self._calls), ""),
             Figure("single POST, p50 at 64 connections", quantile(late, 0.5) * 1e3, "ms"),
             Figure("single POST, p99 at 64 connections", quantile(late, 0.99) * 1e3, "ms", P99_MS),
             Figure("single POST, answered 503", away, "", 0),
@@ -159,15 +177,15 @@ class Front:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._stack.bootstrap)
         await asyncio.gather(consumer.start(), admin.start())
         try:
-            await consumer.topics()
-            places = [TopicPartition(messages, at) for at in sorted(consumer.partitions_for_topic(messages) or ())]
+            (found,) = await admin.describe_topics([messages])
+            places = [TopicPartition(messages, part["partition"]) for part in found["partitions"]]
             made = await admin.create_topics([NewTopic(RAW, len(places), 1)])
             if any(code for _, code, _ in made.topic_errors):
                 raise BrokenRun(f"topic {RAW} could not be made: {made.topic_errors}")
             consumer.assign(places)
             await consumer.seek_to_beginning(*places)
             records = await consumer.getmany(timeout_ms=5000)
-            sizes = [len(record.value) for found in records.values() for record in found]
+            sizes = [len(record.value) for page in records.values() for record in page]
             if not sizes:
                 raise BrokenRun("no message can be read from Kafka")
             self.record_bytes = round(sum(sizes) / len(sizes))

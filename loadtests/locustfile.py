@@ -24,10 +24,21 @@ from locust.env import Environment
 
 from loadtests.traffic import BATCH_EVERY, BLOCKS, PER_BATCH, REPEAT_EVERY, People, Plan, Tally, seconds_of
 
-RATE = float(os.environ.get("LOAD_RATE", "200"))
-SECONDS = seconds_of(os.environ.get("LOAD_SECONDS", "60"))
-KEY = os.environ.get("LOAD_KEY", "demo-key")
-SENDER = os.environ.get("LOAD_SENDER", "acme")
+
+def asked(name: str, default: str) -> str:
+    """A variable, or its default where it is not set or empty."""
+    return os.environ.get(name) or default
+
+
+try:
+    RATE = float(asked("LOAD_RATE", "200"))
+    SECONDS = seconds_of(asked("LOAD_SECONDS", "60"))
+    P99_MS = float(asked("LOAD_P99_MS", "250"))
+    BLOCK = int(asked("LOAD_BLOCK", str(secrets.randbelow(BLOCKS))))
+except ValueError as fault:
+    sys.exit(f"load: {fault}")
+KEY = asked("LOAD_KEY", "demo-key")
+SENDER = asked("LOAD_SENDER", "acme")
 IN_FLIGHT = 1_000
 SEED_PAGE = 500
 SEEDERS = 4
@@ -35,9 +46,9 @@ END_S = 15.0
 TELL_S = 5.0
 
 run = secrets.token_hex(4)
-people = People.of(RATE, SECONDS, int(os.environ.get("LOAD_BLOCK") or secrets.randbelow(BLOCKS)))
+people = People.of(RATE, SECONDS, BLOCK)
 plan = Plan(people, run, SENDER)
-tally = Tally(float(os.environ.get("LOAD_P99_MS", "250")))
+tally = Tally(P99_MS)
 
 
 class Service(FastHttpUser):
@@ -78,7 +89,7 @@ class Service(FastHttpUser):
             body = {"sender": SENDER, "reason": "load test"}
             pool.spawn(self._ask, f"/v1/recipients/{number}/withdraw", body, "seed opt-outs")
         pool.join()
-        self.environment.stats.reset_all()
+        self.environment.stats.clear_all()
 
     def _ask(self, path: str, body: dict[str, Any], name: str) -> None:
         if tally.unexpected:
@@ -86,8 +97,7 @@ class Service(FastHttpUser):
         status, answer = self._post(path, body, name)
         refused = [result for result in answer.get("results", ()) if "code" in result]
         if status not in {200, 201} or refused:
-            code = answer.get("code") or (refused[0]["code"] if refused else f"status {status}")
-            tally.unexpected[f"{name}: {code}"] += 1
+            tally.unexpected[f"{name}: {code_of(status, refused[0] if refused else answer)}"] += 1
 
     # --- traffic ------------------------------------------------------------------------------------------------
 
@@ -142,7 +152,8 @@ class Service(FastHttpUser):
 
 def code_of(status: int, answer: dict[str, Any]) -> str:
     """A refusal's code, or `accepted` or `held`, or the bare status where an answer says neither."""
-    return str(answer.get("code") or (answer.get("status") if "id" in answer else None) or f"status {status}")
+    said = answer.get("code") or (answer.get("status") if "id" in answer else None)
+    return str(said or (f"status {status}" if status else "no answer"))
 
 
 def pages(numbers: list[str]) -> Iterator[list[str]]:
