@@ -11,6 +11,7 @@ from gateway.guard.claims import Attempt, Claim, Claimed, Outcome, Review, VoidA
 from gateway.guard.guard import Guard
 from gateway.guard.lease import Lease
 from gateway.guard.record import RecordView
+from gateway.guard.restoring import Restored, Stamps
 from gateway.guard.server import GuardUnavailable
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "Mode",
     "Outcome",
     "RecordView",
+    "Restored",
     "Review",
     "Rule",
+    "Stamps",
     "Verdict",
     "VoidAsk",
     "long_windows",

@@ -25,7 +25,7 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import State
 from gateway.contract.ids import LANES, lane_of, lane_of_id
 from gateway.contract.registry import Registry
-from gateway.guard import admission, claims, keys, person, readiness, record
+from gateway.guard import admission, claims, keys, person, readiness, record, restoring
 from gateway.guard.admission import Ask, Mode, Verdict
 from gateway.guard.bindings import Binding, Bound, bound
 from gateway.guard.cfg import written
@@ -34,6 +34,7 @@ from gateway.guard.cluster import Cluster
 from gateway.guard.link import Argument
 from gateway.guard.plans import Plans
 from gateway.guard.record import RecordView
+from gateway.guard.restoring import Restored, Stamps
 from gateway.guard.scripts import script
 from gateway.guard.server import Server, Standalone
 
@@ -201,6 +202,24 @@ class Guard:
             return fences
 
         return await self._sliced(states, lambda state: lane_of(state[0]), call)
+
+    async def restore(self, items: Sequence[Restored]) -> list[bool]:
+        """Put records and the windows they consumed back, where they are not there; whether each was written."""
+
+        async def call(part: Sequence[Restored]) -> list[bool]:
+            names, packed = restoring.pack_records(part)
+            return [new == 1 for new in await self._server.run(script("restore"), names, ["records", packed])]
+
+        return await self._sliced(items, lambda item: lane_of(item.subject), call)
+
+    async def restore_stamps(self, items: Sequence[Stamps]) -> list[bool]:
+        """Complete window fields with everything PostgreSQL holds of each; after `restore`, before the cursors."""
+
+        async def call(part: Sequence[Stamps]) -> list[bool]:
+            names, packed = restoring.pack_stamps(part)
+            return [new == 1 for new in await self._server.run(script("restore"), names, ["stamps", packed])]
+
+        return await self._sliced(items, lambda item: lane_of(item.subject), call)
 
     async def block(self, subject: bytes, scopes: Sequence[str]) -> int:
         """Stop these scopes at once, until `unblock`; the fence to wait out before acknowledging."""

@@ -39,6 +39,12 @@ def term_field(consent: str) -> str:
     return f"C/{consent}"
 
 
+def longest_of(plan: Plan) -> int:
+    """How long a stamp of this plan may count, ms."""
+    longest = max((window.period_ms for window in plan.windows), default=0)
+    return max(longest, plan.same_text_ms, WEEK_MS if plan.weekly_field else 0)
+
+
 def pack(plan: Plan) -> bytes:
     """One plan. Raises ValueError for a limit the logs cannot hold."""
     fields = fields_of(plan)
@@ -46,7 +52,6 @@ def pack(plan: Plan) -> bytes:
     for window in plan.windows:
         if not 1 <= window.limit <= LOG_ENTRIES:
             raise ValueError(f"window {window.name}: a limit is 1 to {LOG_ENTRIES}")
-    longest = max((window.period_ms for window in plan.windows), default=0)
     packed: bytes = msgpack.packb(
         [
             _LETTERS[plan.basis],
@@ -64,7 +69,7 @@ def pack(plan: Plan) -> bytes:
             position[everyone(plan.weekly_field)] if plan.weekly_field else 0,
             plan.same_text_ms,
             plan.quiet,
-            max(longest, plan.same_text_ms, WEEK_MS if plan.weekly_field else 0),
+            longest_of(plan),
             "\0".join(fields),
         ]
     )

@@ -2,7 +2,7 @@
 
 A record moves `reserved -> taken@partition:offset -> done`, beside it `held -> reserved` (a release), `taken ->
 unwritten` (an orderly revocation before the first byte) and `reserved | held -> void` (nothing will be sent; windows
-given back). Written by the scripts only; 29 bytes and the rest, all integers big endian:
+given back). Written by the scripts; 29 bytes and the rest, all integers big endian:
 
     state 1 | flags 1 | attempt 2 | partition 4 | offset 6 | stamp ms 6 | basis 1 | entry + 1 6 |
     length of `consumed` 2 | consumed | answer
@@ -12,6 +12,7 @@ NUL. In a `void` record the answer is the code it was voided with.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = "reserved", "held", "taken", "done", "unwritten", "void"
@@ -39,6 +40,35 @@ class RecordView(NamedTuple):
     answer: bytes
     code: str | None
     """Why it was voided."""
+
+
+def encode(
+    state: str,
+    attempt: int,
+    place: tuple[int, int],
+    stamp_ms: int,
+    *,
+    entry: int | None,
+    fields: Sequence[str],
+    text_hash: bytes | None,
+    bound: bool,
+    answer: bytes,
+) -> bytes:
+    """Write a record as the scripts do; only a rebuild needs to. The basis is not known to it."""
+    consumed = (text_hash or b"") + "\0".join(fields).encode()
+    flags = (BOUND if bound else 0) | (TEXT if text_hash else 0)
+    return b"".join(
+        (
+            _HEAD.pack(ord(state[0]), flags, attempt, place[0]),
+            place[1].to_bytes(6, "big"),
+            stamp_ms.to_bytes(6, "big"),
+            b"\0",
+            (0 if entry is None else entry + 1).to_bytes(6, "big"),
+            len(consumed).to_bytes(2, "big"),
+            consumed,
+            answer,
+        )
+    )
 
 
 def decode(raw: bytes) -> RecordView:
