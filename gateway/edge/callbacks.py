@@ -122,16 +122,25 @@ async def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
 
 
 def refused_scopes(gate: Gate, item: ReplyIn) -> list[str]:
-    """What an exact refusal word stops: marketing of the port's sender; of everybody where the port is nobody's."""
+    """What an exact refusal word stops until settle has recorded it; at least what that record will stop.
+
+    Marketing of the sender on its marketing port; all of the sender on its service port, for which notice was meant is
+    settle's to find; marketing of everybody where the port is nobody's.
+    """
     owners = senders_of(gate, item.port)
     packs = {owner.pack for owner in owners} or set(gate.packs)
     if not any(replies.refusal(item.text, gate.packs[name]) for name in packs):
         return []
-    return [events.scope_of(owner.id, Class.MARKETING) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+    return [_provisional(owner, item.port) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+
+
+def _provisional(owner: Sender, port: str) -> str:
+    service = owner.port_named(port) == owner.service_port
+    return events.scope_of(owner.id, None if service else Class.MARKETING)
 
 
 def senders_of(gate: Gate, port: str) -> list[Sender]:
-    """Whose port it is; carriers append digits of their own, so a longer number still names the port."""
+    """Whose port it is."""
     registry = gate.cfg.registry
     senders = registry.senders if registry is not None else ()
-    return [s for s in senders if port.startswith((s.service_port, s.marketing_port))]
+    return [sender for sender in senders if sender.port_named(port) is not None]

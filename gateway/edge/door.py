@@ -83,7 +83,8 @@ class Door:
                 raise
             await watched.refuse(Refused(LATE))
         except Exception as fault:  # noqa: BLE001 - nothing may leave here unanswered
-            await watched.refuse(faults.refused(fault, "door", watched.trace))
+            if not watched.started:  # else the application has answered and told of it
+                await watched.refuse(faults.refused(fault, "door", watched.trace))
         finally:
             self.deadlines.forget()
             if size and self.gate is not None:

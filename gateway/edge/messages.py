@@ -80,7 +80,7 @@ async def send_one(gate: Gate, client: Client, body: bytes, head: Mapping[bytes,
     finally:
         gate.unanswered.give(0, 1)
     if isinstance(answer, Refusal):
-        raise Refused(answer)
+        raise Refused(answer, counted=True)
     return _json(202, shown(answer), trace or answer.id.replace("-", ""))
 
 
@@ -103,7 +103,7 @@ async def send_batch(
     finally:
         gate.unanswered.give(0, len(items))
     if all(isinstance(answer, Refusal) and answer.code in AWAY for answer in answers):
-        raise Refused(next(answer for answer in answers if isinstance(answer, Refusal)))
+        raise Refused(next(answer for answer in answers if isinstance(answer, Refusal)), counted=True)
     results = [
         item_of(answer, item[1] if isinstance(item, tuple) else None) if isinstance(answer, Refusal) else shown(answer)
         for answer, item in zip(answers, found, strict=True)
@@ -149,10 +149,9 @@ class Sending:
         except asyncio.CancelledError:
             if not clock.forget():
                 raise
-            await refuse(send, Refused(LATE), trace or new_trace())
+            await self._refuse(send, Refused(LATE), trace)
         except Exception as fault:  # noqa: BLE001 - nothing may leave here unanswered
-            trace = trace or new_trace()
-            await refuse(send, faults.refused(fault, self._route, trace), trace)
+            await self._refuse(send, fault, trace)
         else:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
@@ -161,6 +160,13 @@ class Sending:
             if size and unanswered is not None:
                 unanswered.give(size, 0)
             telemetry.ADMISSION_SECONDS.observe(time.perf_counter() - start, self._route)
+
+    async def _refuse(self, send: Send, fault: Exception, trace: str | None) -> None:
+        trace = trace or new_trace()
+        refused = faults.refused(fault, self._route, trace)
+        if not refused.counted:
+            telemetry.ADMISSIONS.add(1, refused.refusal.code, "none")
+        await refuse(send, refused, trace)
 
 
 def hot_routes(door: Door) -> dict[str, Sending]:

@@ -86,9 +86,12 @@ class RefusedItem(BaseModel):
 class Refused(HTTPException):
     """A refusal on its way out. An `HTTPException`, so that nothing between here and the answer rewrites it."""
 
-    def __init__(self, refusal: Refusal, errors: Sequence[Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self, refusal: Refusal, errors: Sequence[Mapping[str, str]] | None = None, *, counted: bool = False
+    ) -> None:
+        """`counted`: the metrics have it already."""
         super().__init__(MEANINGS[refusal.code].status)
-        self.refusal, self.errors = refusal, errors
+        self.refusal, self.errors, self.counted = refusal, errors, counted
 
 
 def invalid(detail: str, errors: Sequence[Mapping[str, str]] | None = None) -> Refused:

@@ -79,9 +79,9 @@ async def prefer(
     gate, client = caller.gate, caller.client
     if body.sender is not None:
         acts.check(acts.sender_fault(gate, client, body.sender))
-        acts.check(acts.topics_fault(acts.pack_of(gate, body.sender), body.topics or (), granting=False))
     elif "*" not in client.senders:
         raise Refused(Refusal(Code.CLIENT_FORBIDDEN, "preferences toward all senders need a client of all senders"))
+    acts.check(acts.topics_fault(acts.pack_of(gate, body.sender or "*"), body.topics or (), granting=False))
     hours = None
     if body.hours is not None:
         hours = (_minutes(body.hours.start), _minutes(body.hours.end))

@@ -106,9 +106,19 @@ async def test_an_exact_refusal_is_in_force_before_the_carrier_is_answered(edge:
     assert not found["r2"].blocked
 
 
-async def test_a_refusal_to_a_port_of_nobody_stops_everybodys_marketing(edge: Running) -> None:
-    item = ReplyIn.model_validate({"id": "1", "from": "13700000003", "to": "12345", "text": "退订"})
-    assert refused_scopes(edge.gate, item) == ["*#marketing"]
+@pytest.mark.parametrize(
+    ("port", "scopes"),
+    [
+        ("10690002", ["acme#marketing"]),
+        ("1069000277", ["acme#marketing"]),
+        ("10690001", ["acme"]),  # settle will find which notice was meant; until then, all of them
+        ("1069000177", ["acme"]),
+        ("12345", ["*#marketing"]),
+    ],
+)
+async def test_a_refusal_stops_at_least_what_its_record_will(edge: Running, port: str, scopes: list[str]) -> None:
+    item = ReplyIn.model_validate({"id": "1", "from": "13700000003", "to": port, "text": "退订"})
+    assert refused_scopes(edge.gate, item) == scopes
 
 
 class _Unacknowledging:

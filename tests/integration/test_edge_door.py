@@ -128,6 +128,8 @@ async def test_metrics_hold_no_number(edge: Running) -> None:
     text = (await edge.http.get("/metrics")).text
     assert 'assent_admissions_total{cls="transactional",code="relationship.missing"}' in text
     assert secret[3:] not in text
+    assert (await edge.http.post("/v1/messages", content=b"no")).status_code == 422
+    assert 'assent_admissions_total{cls="none",code="request.invalid"}' in (await edge.http.get("/metrics")).text
 
 
 async def test_the_documents_need_nobody_elses_host(edge: Running) -> None:
