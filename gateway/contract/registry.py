@@ -46,6 +46,11 @@ class Sender(BaseModel):
         """The port whose registered use fits the class (一端一用)."""
         return self.marketing_port if cls is Class.MARKETING else self.service_port
 
+    def port_named(self, number: str) -> str | None:
+        """This sender's port that a number names: the port itself, or with digits that a carrier appended to it."""
+        named = [port for port in (self.service_port, self.marketing_port) if number.startswith(port)]
+        return max(named, key=len, default=None)
+
 
 class Registry(BaseModel):
     """The slow-moving body of `cfg`."""

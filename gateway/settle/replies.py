@@ -55,8 +55,9 @@ class Registry(NamedTuple):
     packs: Mapping[str, Pack]
 
     def owner(self, port: str) -> Sender | None:
-        """The sender whose port it is."""
-        return next((one for one in self.senders if port in (one.service_port, one.marketing_port)), None)
+        """The sender whose port it is; the most particular one where a carrier appended digits to it."""
+        named = [one for one in self.senders if one.port_named(port) is not None]
+        return max(named, key=lambda one: len(one.port_named(port) or ""), default=None)
 
     def refuses(self, reply: Reply) -> bool:
         """Whether it is an exact refusal: by the words of the port's owner, or anyone's when the port is nobody's.
@@ -76,7 +77,7 @@ def scope_for(reply: Reply, owner: Sender | None, last: tuple[str, str] | None) 
     """
     if owner is None:
         return Scope(None, cls=Class.MARKETING)
-    if reply.port == owner.marketing_port and reply.port != owner.service_port:
+    if owner.port_named(reply.port) != owner.service_port:
         return Scope(owner.id, cls=Class.MARKETING)
     return Scope(owner.id, (last[1],)) if last is not None and last[0] == owner.id else Scope(owner.id)
 
@@ -138,9 +139,9 @@ class Replies:
 
     async def _scope(self, reply: Reply, registry: Registry) -> Scope:
         owner, last = registry.owner(reply.port), None
-        if owner is not None and reply.port == owner.service_port:
+        if owner is not None and owner.port_named(reply.port) == owner.service_port:
             async with self._pool.acquire() as conn:
-                last = await settlement.last_purpose(conn, bytes.fromhex(reply.subject), reply.port)
+                last = await settlement.last_purpose(conn, bytes.fromhex(reply.subject), owner.service_port)
         return scope_for(reply, owner, last)
 
     async def _withdraw(self, refused: Sequence[tuple[Reply, Scope]]) -> None:

@@ -38,6 +38,8 @@ def test_other_words_do_not_unless_the_receiver_has_blocked_already(text: str) -
         ("10690001", None, "acme"),
         ("10690001", ("other", "transaction.shipping"), "acme"),
         ("10690009", ("acme", "transaction.order"), "*#marketing"),
+        ("1069000299", ("acme", "transaction.order"), "acme#marketing"),
+        ("1069000199", ("acme", "transaction.order"), "acme/transaction.order"),
     ],
 )
 def test_the_scope_is_what_was_last_sent_from_that_port(port: str, last: tuple[str, str] | None, text: str) -> None:
