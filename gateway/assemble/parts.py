@@ -28,7 +28,7 @@ PATIENCE_S = 60.0
 POOL_MOST = 8
 COMMAND_S = 5.0
 READY_FD = "ASSENT_READY_FD"
-COLLECT = (50_000, 20, 20)
+COLLECT = (200_000, 50, 100)
 """A batch makes thousands of objects that reference counting frees; the default would scan them dozens of times."""
 
 log = telemetry.logger("assemble")
