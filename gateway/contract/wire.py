@@ -53,6 +53,10 @@ class Accepted(Record):
     trace: str | None = None
     long_windows: list[tuple[str, int]] | None = None
     """Windows longer than 24 h consumed by this message, as (field, stamp ms), kept in PostgreSQL by settle."""
+    stamp: int | None = None
+    """What this message's windows hold of it: the server's Unix ms when they were consumed; none while held."""
+    bound: str | None = None
+    """Where an idempotency key was given: the binding's digest and fingerprint, 64 hex digits; the key stays unknown."""
 
 
 class Result(Record):

@@ -367,6 +367,8 @@ class Intake:
             request_ref=None if request.request is None else request.request.ref,
             trace=trace,
             long_windows=long_windows(route.plan, verdict) or None if verdict else None,
+            stamp=None if verdict is None or verdict.state == "held" else verdict.stamp_ms or None,
+            bound=None if job.binding is None else (job.binding.digest + job.binding.fingerprint).hex(),
         )
 
     async def _void(self, missed: list[Job], out: list[Answer | Refusal]) -> None:

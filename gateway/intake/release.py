@@ -125,10 +125,10 @@ async def _publish(intake: Intake, going: list[tuple[Waiting, Verdict]], out: li
     by_topic: dict[str, list[tuple[Waiting, bytes]]] = {}
     for one, verdict in going:
         update: dict[str, object] = {"due": None, "parked": None}
-        if not verdict.replay:
+        if one.message.attempt == 1 or not verdict.replay:
             update |= {"entry": verdict.entry, "basis": basis_of(one.route, verdict)}
-            if one.message.attempt == 1:
-                update["long_windows"] = long_windows(one.route.plan, verdict) or None
+        if one.message.attempt == 1:  # later attempts carry what the first consumed
+            update |= {"long_windows": long_windows(one.route.plan, verdict) or None, "stamp": verdict.stamp_ms or None}
         topic = intake.topics.messages(one.message.cls)
         by_topic.setdefault(topic, []).append((one, encode(one.message.model_copy(update=update))))
     for topic, pairs in by_topic.items():

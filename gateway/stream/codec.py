@@ -63,6 +63,8 @@ class AcceptedFields(TypedDict, total=False):
     request_ref: str | None
     trace: str | None
     long_windows: Sequence[tuple[str, int]] | None
+    stamp: int | None
+    bound: str | None
 
 
 def accepted_bytes(**fields: Unpack[AcceptedFields]) -> bytes:
