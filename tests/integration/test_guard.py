@@ -281,6 +281,21 @@ async def test_windows_live_as_long_as_they_count(guard: Guard) -> None:
     assert await guard.server.command("PTTL", name) > 365 * DAY
 
 
+async def test_a_refund_takes_exactly_its_own_stamps(clock: Guard) -> None:
+    subject, plan = await a_customer(clock), a_plan(window(9, HOUR), same_text_ms=30_000)
+    name = keys.WINDOWS[subject[0]] + subject
+    asks = []
+    for n in range(4):
+        clock.now_ms = MIDNIGHT + n // 2
+        asks.append(an_ask(subject, plan, text_hash=b"text-00%d" % n))
+        assert await admitted(clock, asks[-1]) == ["reserved"]
+    assert await clock.void([back(asks[2])], Code.UNAVAILABLE) == ["void"]
+    log, texts = await clock.server.command("HMGET", name, "T/acme", "x")
+    stamps = [MIDNIGHT, MIDNIGHT, MIDNIGHT + 1]
+    assert [int.from_bytes(log[at : at + 6], "big") for at in range(0, len(log), 6)] == stamps
+    assert [texts[at : at + 8] for at in range(0, len(texts), 14)] == [b"text-000", b"text-001", b"text-003"]
+
+
 async def test_consent_terms_and_preferences_tighten(clock: Guard) -> None:
     subject = a_subject()
     plan = a_plan(

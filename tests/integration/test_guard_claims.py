@@ -120,6 +120,15 @@ async def test_unwritten_goes_again(guard: Guard) -> None:
     assert await guard.review([Attempt(ask.id, 1)]) == [Review.DONE]
 
 
+async def test_unwritten_may_be_done(guard: Guard) -> None:
+    """A message that expired on the way back is reported without being written."""
+    ask = await reserved(guard)
+    await claimed(guard, ask)
+    await guard.unwritten([ask.id])
+    assert await guard.done([ask.id]) == [True]
+    assert await claimed(guard, ask) is DROP
+
+
 @pytest.mark.parametrize("first_taken", [False, True])
 async def test_an_opt_out_refuses_and_gives_back(guard: Guard, first_taken: bool) -> None:
     ask = await reserved(guard)
