@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge import bodies
 from gateway.edge.problems import Refused
+from gateway.guard import Cfg
 
 pytestmark = pytest.mark.integration
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
@@ -152,39 +153,39 @@ async def test_purposes_say_what_is_enforced(edge: Running) -> None:
     assert document["simulator_numbers"][0]["number"].startswith("+86")
 
 
-class _Silent:
-    """Stands in for a registry whose beat has stopped, or that never came."""
-
-    def __init__(self, real: Any, *, fresh: bool, known: bool) -> None:
-        self._real, self.fresh = real, fresh
-        self.registry = real.registry if known else None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+@asynccontextmanager
+async def silence(edge: Running) -> AsyncIterator[Cfg]:
+    """No beat is seen any more, and none is remembered."""
+    cfg = edge.gate.cfg
+    registry, moved_at = cfg.registry, cfg._moved_at
+    await cfg.close()
+    cfg._moved_at = None
+    try:
+        yield cfg
+    finally:
+        cfg.registry, cfg._moved_at = registry, moved_at
+        await cfg.start()
 
 
 async def test_a_stale_registry_stops_sending_and_reading_but_not_leaving(edge: Running) -> None:
-    object.__setattr__(edge.gate, "cfg", _Silent(edge.gate.cfg, fresh=False, known=True))
-    try:
+    async with silence(edge):
         body = {"to": "+8613800000000", "sender": "acme", "purpose": "transaction.shipping", "text": "hi"}
         answer = await edge.http.post("/v1/messages", json=body)
         assert int(answer.headers["retry-after"]) >= 1
         problem(answer, 503, "unavailable")
+        problem(await edge.http.post("/v1/messages/batch", json={"messages": [body, body]}), 503, "unavailable")
+        problem(await edge.http.post("/v1/messages/check", json=body), 503, "unavailable")
         problem(await edge.http.get("/v1/recipients/+8613800000000"), 503, "unavailable")
         left = await edge.http.post("/v1/recipients/+8613800000000/withdraw", json={"reason": "x"})
         assert left.status_code == 200
         assert (await edge.http.get("/readyz")).status_code == 503
-    finally:
-        object.__setattr__(edge.gate, "cfg", edge.gate.cfg._real)
 
 
 async def test_without_a_registry_nobody_is_known(edge: Running) -> None:
-    object.__setattr__(edge.gate, "cfg", _Silent(edge.gate.cfg, fresh=False, known=False))
-    try:
+    async with silence(edge) as cfg:
+        cfg.registry = None
         for path in ("/v1/messages", "/v1/consents", "/v1/recipients/+8613800000000/withdraw"):
             problem(await edge.http.post(path, json={}), 503, "unavailable")
-    finally:
-        object.__setattr__(edge.gate, "cfg", edge.gate.cfg._real)
 
 
 class _Faulty:
