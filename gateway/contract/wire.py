@@ -56,7 +56,7 @@ class Accepted(Record):
     stamp: int | None = None
     """What this message's windows hold of it: the server's Unix ms when they were consumed; none while held."""
     bound: str | None = None
-    """Where an idempotency key was given: the binding's digest and fingerprint, 64 hex digits; the key stays unknown."""
+    """Where an idempotency key was given: the binding's digest and fingerprint, 64 hex digits; never the key."""
 
 
 class Result(Record):

@@ -1,7 +1,9 @@
 """Idempotency keys: which message id a client's key stands for."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.contract.ids import lane_of
 from gateway.guard import keys
 
 DAY_MS = 86_400_000
@@ -30,10 +32,24 @@ class Bound(NamedTuple):
     """Bound by this call."""
     conflict: bool
     """Bound before, to another body."""
+    cold: bool = False
+    """Nothing was bound: the lane is empty or being filled, and an earlier binding may not be back yet."""
 
 
-def bound(binding: Binding, earlier: bytes | None) -> Bound:
+def pack(bindings: Sequence[Binding]) -> tuple[list[bytes], list[bytes | int]]:
+    """KEYS and ARGV of one call of `bind.lua`."""
+    lanes: dict[int, int] = {}
+    args: list[bytes | int] = [len(bindings)]
+    for item in bindings:
+        args += (item.value(), item.ttl_ms, lanes.setdefault(lane_of(item.digest), len(lanes) + 1))
+    names = [keys.BINDING[item.digest[0]] + item.digest for item in bindings]
+    return names + [keys.CURSOR[lane] for lane in lanes], args
+
+
+def bound(binding: Binding, earlier: bytes | int | None) -> Bound:
     """The answer from what was stored before, if anything."""
+    if isinstance(earlier, int):
+        return Bound(binding.id, fresh=False, conflict=False, cold=True)
     if earlier is None:
         return Bound(binding.id, fresh=True, conflict=False)
     return Bound(keys.text_id(earlier[:16]), fresh=False, conflict=earlier[16:] != binding.fingerprint)

@@ -25,7 +25,7 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import State
 from gateway.contract.ids import LANES, lane_of, lane_of_id
 from gateway.contract.registry import Registry
-from gateway.guard import admission, claims, keys, person, readiness, record, restoring
+from gateway.guard import admission, bindings, claims, keys, person, readiness, record, restoring
 from gateway.guard.admission import Ask, Mode, Verdict
 from gateway.guard.bindings import Binding, Bound, bound
 from gateway.guard.cfg import written
@@ -79,11 +79,7 @@ class Guard:
         """Tie keys to ids; the first one wins. In order."""
 
         async def call(part: Sequence[Binding]) -> list[Bound]:
-            args: list[Argument] = []
-            for item in part:
-                args += (item.value(), item.ttl_ms)
-            names = [keys.BINDING[item.digest[0]] + item.digest for item in part]
-            reply = await self._server.run(script("bind"), names, args)
+            reply = await self._server.run(script("bind"), *bindings.pack(part))
             return [bound(item, earlier) for item, earlier in zip(part, reply, strict=True)]
 
         return await self._sliced(items, lambda item: lane_of(item.digest), call)
@@ -121,7 +117,7 @@ class Guard:
         """End reservations and holds, giving windows back: the state found, `void` when it is now, or `absent`."""
 
         async def call(part: Sequence[VoidAsk]) -> list[str]:
-            reply = await self._server.run(script("void"), _lane_keys(part), ["void", code.value])
+            reply = await self._server.run(script("void"), _lane_keys(part), ["void", code.value, claims.FORGOTTEN_MS])
             return [record.STATES.get(state, "absent") for state in reply]
 
         return await self._sliced(items, lambda item: lane_of(item.subject), call)
@@ -130,7 +126,7 @@ class Guard:
         """Give back what messages consumed, whatever their state, once; whether this call did."""
 
         async def call(part: Sequence[VoidAsk]) -> list[bool]:
-            reply = await self._server.run(script("void"), _lane_keys(part), ["refund", ""])
+            reply = await self._server.run(script("void"), _lane_keys(part), ["refund", "", 0])
             return [given == 1 for given in reply]
 
         return await self._sliced(items, lambda item: lane_of(item.subject), call)

@@ -31,6 +31,7 @@ from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
 UNAVAILABLE = Refusal(Code.UNAVAILABLE, "", 1)
 STALE = Refusal(Code.UNAVAILABLE, "the permission projection shows no sign of life", 5)
 COLD_RETRY_S = 2
+COLD = Refusal(Code.CACHE_COLD, "", COLD_RETRY_S)
 PUBLISH_S = 1.3
 """Leaves time to void what Kafka did not acknowledge before the edge's own deadline."""
 BREAKER_RETRY_S = 60
@@ -214,8 +215,8 @@ class Intake:
         for job, bound in zip(keyed, found, strict=True):
             job.id, job.bound = bound.id, True
             job.binding = job.binding._replace(id=bound.id) if job.binding is not None else None
-            if bound.conflict:
-                out[job.at] = Refusal(Code.IDEMPOTENCY_CONFLICT)
+            if bound.conflict or bound.cold:
+                out[job.at] = COLD if bound.cold else Refusal(Code.IDEMPOTENCY_CONFLICT)
                 job.binding = None
         return [job for job in jobs if not job.bound or job.binding is not None]
 

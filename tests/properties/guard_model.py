@@ -145,7 +145,8 @@ class Model:
             goes = record.state == "void" and ask.mode is not Mode.RELEASE
             if ask.mode is Mode.RELEASE:
                 again = record.state == "reserved" and ask.attempt > 1 and record.attempt == ask.attempt
-                goes = record.state == "held" or again
+                lost = record.attempt < ask.attempt and record.state not in {"done", "void"}
+                goes = record.state == "held" or again or lost
                 counts = record.state == "held"
             if not goes:
                 return {
@@ -186,6 +187,8 @@ class Model:
         held = ask.mode is Mode.HOLD
         answer = {"code": None, "state": "held" if held else "reserved", "replay": False, "entry": entry, "stamp": eff}
         if not logged and ask.mode is Mode.RELEASE and ask.attempt > 1 and record is not None:
+            if record.attempt < ask.attempt:
+                record.state, record.attempt, record.at = "reserved", ask.attempt, (0, 0)
             return answer
         text = None
         if logged:
@@ -226,6 +229,7 @@ class Model:
     def void(self, message_id: str, subject: bytes, code: str) -> str:
         record = self.records.get(message_id)
         if record is None:
+            self.records[message_id] = Record("void", 1, refunded=True, code=code)
             return "absent"
         if record.state in {"reserved", "held"}:
             self.give_back(subject, record)

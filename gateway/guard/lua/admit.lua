@@ -14,6 +14,8 @@
 --   cursor missing or behind                       -> cache.cold
 --   record     ADMIT, HOLD: reserved, held, taken, done, unwritten -> replay; void, absent -> go on
 --              RELEASE: held, absent -> go on; reserved with the same attempt > 1 -> go on, consuming nothing
+--                       an older attempt, not done or void -> go on so too: a flush or failover lost the requeue, which
+--                       was made before this attempt was published
 --                       anything else -> replay
 --   suppression, block  any reason but opt_out -> suppressed; opt_out -> consent.withdrawn where consent is the basis
 --   request    used by another message             -> request.missing
@@ -55,6 +57,7 @@ local function known(raw, mode, attempt)
   if mode == RELEASE then
     if state == HELD then return nil, true end
     if state == RESERVED and attempt > 1 and was == attempt then return nil, false end
+    if was < attempt and state ~= DONE and state ~= VOID then return nil, false end
   elseif state == VOID then
     return nil, attempt == 1
   end
@@ -175,8 +178,13 @@ local function decide(i, ask)
     if plan[SAME_TEXT] > 0 then
       flags, consumed = flags + TEXT, ask[10] .. consumed
     end
-  elseif mode == RELEASE and attempt > 1 and raw then
-    return {0, now, basis, entry, 0} -- reserved(n) stays as it is, with what attempt 1 consumed
+  elseif mode == RELEASE and attempt > 1 and raw then -- keeps what attempt 1 consumed
+    local _, set, was, _, _, stamp, on, by, size, at = head_of(raw)
+    if was < attempt then
+      local kept, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
+      write(base + 2, record_of(RESERVED, set, attempt, 0, 0, stamp, on, by, kept, answer), ask[9])
+    end
+    return {0, now, basis, entry, 0}
   end
   if request > 0 then write(first_request + request, ask[14], ask[12]) end
   local state = mode == HOLD and HELD or RESERVED

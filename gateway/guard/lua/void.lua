@@ -1,7 +1,8 @@
 -- Ends reservations that will not be sent, and gives windows back. At most 64 a call.
 --
--- KEYS  record (m), windows (w) of each;  ARGV  'void' or 'refund', the code
+-- KEYS  record (m), windows (w) of each;  ARGV  'void' or 'refund', the code, life of a record nobody remembers (ms)
 -- void    reserved, held -> void, with refund; anything else stays. Reply: the state found, 'void' when it is now void.
+--         absent -> void too, and the reply says absent: after a flush its message may still land, and be put back
 -- refund  any state: gives windows back, once, and changes nothing else. Reply: 1 given back, 0 not (again).
 local replies = {}
 for i = 1, #KEYS, 2 do
@@ -26,6 +27,9 @@ for i = 1, #KEYS, 2 do
     else
       reply = state
     end
+  end
+  if not raw and ARGV[1] == 'void' then
+    redis.call('SET', KEYS[i], record_of(VOID, REFUNDED, 1, 0, 0, 0, 0, 0, '', ARGV[2]), 'PX', ARGV[3])
   end
   replies[#replies + 1] = reply
 end
