@@ -1,0 +1,117 @@
+"""A carrier over HTTP, as the generic HTTP connector knows one: takes submits, posts receipts and replies back.
+
+A real server on loopback. It writes down everything that reaches it, before it answers, and reports each message once
+it was taken; like a carrier, it posts a report again until the gateway has acknowledged it.
+"""
+
+import asyncio
+import itertools
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+
+KEY = {"authorization": "Bearer carrier-key"}
+
+
+@dataclass
+class Carrier:
+    """What reached it, and what it does next. `callback`: the gateway's address, once known."""
+
+    url: str = ""
+    callback: str = ""
+    submits: list[dict[str, str]] = field(default_factory=list)
+    heads: list[dict[str, str]] = field(default_factory=list)
+    reporting: bool = True
+    """Whether it reports what it took."""
+    answer_s: float = 0.0
+    _ids: itertools.count = field(default_factory=lambda: itertools.count(1))  # type: ignore[type-arg]
+    _reports: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+
+    @property
+    def refs(self) -> Counter[str]:
+        """How often each message reached it."""
+        return Counter(one["ref"] for one in self.submits)
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI: one submit."""
+        if scope["type"] != "http":
+            return
+        body = b""
+        while True:
+            event = await receive()
+            body += event.get("body", b"")
+            if not event.get("more_body"):
+                break
+        self.heads.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        results = []
+        for message in json.loads(body)["messages"]:
+            carrier_id = f"C-{next(self._ids):08x}"
+            self.submits.append({**message, "carrier_id": carrier_id})
+            results.append({"ref": message["ref"], "carrier_id": carrier_id, "code": "0"})
+            if self.reporting:
+                self.report(carrier_id, "DELIVRD", "000", ref=message["ref"])
+        if self.answer_s:
+            await asyncio.sleep(self.answer_s)
+        head = [(b"content-type", b"application/json")]
+        with suppress(OSError):
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": json.dumps({"results": results}).encode()})
+
+    def report(self, carrier_id: str, status: str, code: str, ref: str | None = None) -> None:
+        """A receipt, to be posted until it is acknowledged."""
+        receipt = {"carrier_id": carrier_id, "status": status, "code": code}
+        self._reports.put_nowait(receipt if ref is None else {**receipt, "ref": ref})
+
+    async def posting(self) -> None:
+        """Post receipts, up to 200 at a time, until cancelled."""
+        async with httpx.AsyncClient(headers=KEY, timeout=3) as http:
+            while True:
+                batch = [await self._reports.get()]
+                await asyncio.sleep(0.05)
+                while not self._reports.empty() and len(batch) < 200:
+                    batch.append(self._reports.get_nowait())
+                await self._post(http, "receipts", batch)
+
+    async def _post(self, http: httpx.AsyncClient, what: str, batch: list[dict[str, Any]]) -> None:
+        """Again and again, until it is acknowledged."""
+        while True:
+            with suppress(httpx.HTTPError):
+                answer = await http.post(f"{self.callback}/v1/carriers/http/{what}", json={what: batch})
+                assert answer.status_code in {200, 503}, answer.text
+                if answer.status_code == 200:
+                    return
+            await asyncio.sleep(0.2)
+
+    async def reply(self, sender: str, port: str, text: str) -> None:
+        """An inbound message, posted until it is acknowledged."""
+        one = {"id": f"R-{next(self._ids)}", "from": sender, "to": port, "text": text}
+        async with httpx.AsyncClient(headers=KEY, timeout=3) as http:
+            await self._post(http, "replies", [one])
+
+
+@asynccontextmanager
+async def carrier() -> AsyncIterator[Carrier]:
+    """A carrier that serves, until the end of the block."""
+    one = Carrier()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    one.url = f"http://127.0.0.1:{listener.getsockname()[1]}/submit"
+    config = uvicorn.Config(
+        one.app, access_log=False, log_level="warning", lifespan="off", interface="asgi3", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    posting = asyncio.create_task(one.posting())
+    try:
+        yield one
+    finally:
+        posting.cancel()
+        await asyncio.gather(posting, return_exceptions=True)
+        server.should_exit = True
+        await serving
