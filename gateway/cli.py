@@ -71,7 +71,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a process to its end; a wrong setting is told in a line."""
     import uvloop
 
-    from gateway.assemble import Misconfigured
+    from gateway.assemble.parts import Misconfigured
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -115,9 +115,9 @@ def prepare() -> None:
 
         ASSENT_DATABASE_URL=postgresql://… ASSENT_KAFKA_BOOTSTRAP=… assent prepare
     """
-    from gateway import assemble
+    from gateway.assemble import commands
 
-    _run(assemble.prepare(_settings()))
+    _run(commands.prepare(_settings()))
 
 
 @app.command()
@@ -128,11 +128,12 @@ def edge() -> None:
 
         ASSENT_HOST=0.0.0.0 ASSENT_WORKERS=4 assent edge
     """
-    from gateway import assemble
+    from gateway.assemble.edge import edge as run
+    from gateway.assemble.parts import Misconfigured
 
     try:
-        assemble.edge(_settings())
-    except assemble.Misconfigured as wrong:
+        run(_settings())
+    except Misconfigured as wrong:
         typer.echo(f"assent: {wrong}", err=True)
         raise typer.Exit(1) from None
 
@@ -150,9 +151,9 @@ def deliver(
     chosen = _words(classes)
     if not chosen or not set(chosen) <= set(CLASSES):
         raise typer.BadParameter(f"classes are {', '.join(CLASSES)}", param_hint="--classes")
-    from gateway import assemble
+    from gateway.assemble.deliver import deliver as run
 
-    _run(assemble.deliver(_settings(), chosen))
+    _run(run(_settings(), chosen))
 
 
 @app.command()
@@ -163,9 +164,9 @@ def settle() -> None:
 
         assent settle
     """
-    from gateway import assemble
+    from gateway.assemble.settle import settle as run
 
-    _run(assemble.settle(_settings()))
+    _run(run(_settings()))
 
 
 @app.command()
@@ -178,9 +179,9 @@ def ledger(
 
         assent ledger --with-hold
     """
-    from gateway import assemble
+    from gateway.assemble.ledger import ledger as run
 
-    _run(assemble.ledger(_settings(), with_hold))
+    _run(run(_settings(), with_hold))
 
 
 @app.command()
@@ -191,9 +192,9 @@ def hold() -> None:
 
         assent hold
     """
-    from gateway import assemble
+    from gateway.assemble.hold import hold as run
 
-    _run(assemble.hold(_settings()))
+    _run(run(_settings()))
 
 
 @app.command()
@@ -213,7 +214,7 @@ def rebuild(home: Home = HERE) -> None:
         TimeRemainingColumn,
     )
 
-    from gateway import assemble
+    from gateway.assemble import commands
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
@@ -223,7 +224,7 @@ def rebuild(home: Home = HERE) -> None:
             rate = f"{per_s:,.0f}/s" if per_s else f"{bar.tasks[task].speed or 0:,.0f}/s"
             bar.update(task, completed=done, total=total, rate=rate)
 
-        _run(assemble.rebuild(_settings(home), progress))
+        _run(commands.rebuild(_settings(home), progress))
 
 
 @app.command()
@@ -241,9 +242,9 @@ def stop(
 
         assent stop campaign:double11 --by 'Li Lei' --reason 'complaints on port 10690002'
     """
-    from gateway import assemble
+    from gateway.assemble import commands
 
-    _run(assemble.stop(_settings(home), scope, by=by, reason=reason))
+    _run(commands.stop(_settings(home), scope, by=by, reason=reason))
     typer.echo(f"{scope} is stopped")
 
 
@@ -260,9 +261,9 @@ def resume(
 
         assent resume campaign:double11 --by 'Li Lei' --reason 'list cleaned'
     """
-    from gateway import assemble
+    from gateway.assemble import commands
 
-    _run(assemble.resume(_settings(home), scope, by=by, reason=reason))
+    _run(commands.resume(_settings(home), scope, by=by, reason=reason))
     typer.echo(f"{scope} is resumed")
 
 
@@ -283,9 +284,9 @@ def client_add(
 
         assent client add shop --senders acme --purposes transaction,marketing --roles send,read
     """
-    from gateway import assemble
+    from gateway.assemble import commands
 
-    work = assemble.add_client(
+    work = commands.add_client(
         _settings(home),
         name,
         senders=_words(senders),
@@ -313,11 +314,11 @@ def sender_add(
 
         assent sender add acme --signature Acme --service-port 10690001 --marketing-port 10690002
     """
-    from gateway import assemble
+    from gateway.assemble import commands
     from gateway.contract.registry import Sender
 
     sender = Sender(id=name, signature=signature, service_port=service_port, marketing_port=marketing_port, pack=pack)
-    _run(assemble.add_sender(_settings(home), sender))
+    _run(commands.add_sender(_settings(home), sender))
     typer.echo(f"sender {name} added")
 
 

@@ -27,6 +27,7 @@ from gateway.stream import Producer, Topics
 PATIENCE_S = 60.0
 POOL_MOST = 8
 COMMAND_S = 5.0
+GRACE_S = 10
 READY_FD = "ASSENT_READY_FD"
 COLLECT = (200_000, 50, 100)
 """A batch makes thousands of objects that reference counting frees; the default would scan them dozens of times."""
@@ -68,6 +69,11 @@ class Parts:
             packs=self.packs,
             pepper=self.pepper,
         )
+
+
+def carrier_name(settings: Settings) -> str:
+    """The default carrier: an address selects carrier `http`."""
+    return "http" if settings.carrier_url else settings.carrier
 
 
 # --- opening parts ---------------------------------------------------------------------------------------------------
