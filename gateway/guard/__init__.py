@@ -11,7 +11,7 @@ from gateway.guard.claims import Attempt, Claim, Claimed, Outcome, Review, VoidA
 from gateway.guard.guard import Guard
 from gateway.guard.lease import Lease
 from gateway.guard.record import RecordView
-from gateway.guard.restoring import Restored, Stamps
+from gateway.guard.restoring import Rebound, Restored, Stamps
 from gateway.guard.server import GuardUnavailable
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Lease",
     "Mode",
     "Outcome",
+    "Rebound",
     "RecordView",
     "Restored",
     "Review",

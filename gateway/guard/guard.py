@@ -34,7 +34,7 @@ from gateway.guard.cluster import Cluster
 from gateway.guard.link import Argument
 from gateway.guard.plans import Plans
 from gateway.guard.record import RecordView
-from gateway.guard.restoring import Restored, Stamps
+from gateway.guard.restoring import Person, Rebound, Restored, Stamps
 from gateway.guard.scripts import script
 from gateway.guard.server import Server, Standalone
 
@@ -200,13 +200,28 @@ class Guard:
         return await self._sliced(states, lambda state: lane_of(state[0]), call)
 
     async def restore(self, items: Sequence[Restored]) -> list[bool]:
-        """Put records and the windows they consumed back, where they are not there; whether each was written."""
+        """Put records and the windows they consumed back; of each whether it was written. See `restoring.py`."""
+        written = [False] * len(items)
 
-        async def call(part: Sequence[Restored]) -> list[bool]:
+        async def call(part: Sequence[Person]) -> list[None]:
             names, packed = restoring.pack_records(part)
-            return [new == 1 for new in await self._server.run(script("restore"), names, ["records", packed])]
+            reply = await self._server.run(script("restore"), names, ["records", *packed])
+            places = [at for person in part for at, _ in person]
+            for at, new in zip(places, reply, strict=True):
+                written[at] = new == 1
+            return [None] * len(part)
 
-        return await self._sliced(items, lambda item: lane_of(item.subject), call)
+        await self._sliced(restoring.people(items, CALL), lambda person: lane_of(person[0][1].subject), call)
+        return written
+
+    async def rebind(self, items: Sequence[Rebound]) -> None:
+        """Put bindings back."""
+
+        async def call(part: Sequence[Rebound]) -> list[None]:
+            await self._server.run(script("rebind"), *restoring.pack_bindings(part))
+            return [None] * len(part)
+
+        await self._sliced(items, lambda item: lane_of(item.digest), call)
 
     async def restore_stamps(self, items: Sequence[Stamps]) -> list[bool]:
         """Complete window fields with everything PostgreSQL holds of each; after `restore`, before the cursors."""

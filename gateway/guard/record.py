@@ -19,6 +19,8 @@ RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = "reserved", "held", "taken", "don
 STATES = {ord(name[0]): name for name in (RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID)}
 BOUND, REFUNDED, TEXT = 1, 2, 4
 _HEAD = struct.Struct(">BBHI")
+_WHOLE = struct.Struct(">BBHIHIHIbHIH")  # six-byte numbers as their upper two and lower four
+_LOWER = 0xFFFF_FFFF
 HEAD_BYTES = 29
 
 
@@ -53,22 +55,30 @@ def encode(
     text_hash: bytes | None,
     bound: bool,
     answer: bytes,
+    basis: int = 0,
+    refunded: bool = False,
 ) -> bytes:
-    """Write a record as the scripts do; only a rebuild needs to. The basis is not known to it."""
-    consumed = (text_hash or b"") + "\0".join(fields).encode()
-    flags = (BOUND if bound else 0) | (TEXT if text_hash else 0)
-    return b"".join(
-        (
-            _HEAD.pack(ord(state[0]), flags, attempt, place[0]),
-            place[1].to_bytes(6, "big"),
-            stamp_ms.to_bytes(6, "big"),
-            b"\0",
-            (0 if entry is None else entry + 1).to_bytes(6, "big"),
-            len(consumed).to_bytes(2, "big"),
-            consumed,
-            answer,
-        )
+    """Write a record as the scripts do; only a rebuild needs to."""
+    consumed = "\0".join(fields).encode()
+    flags = (BOUND if bound else 0) | (REFUNDED if refunded else 0)
+    if text_hash:
+        consumed, flags = text_hash + consumed, flags | TEXT
+    offset, known = place[1], 0 if entry is None else entry + 1
+    head = _WHOLE.pack(
+        ord(state[0]),
+        flags,
+        attempt,
+        place[0],
+        offset >> 32,
+        offset & _LOWER,
+        stamp_ms >> 32,
+        stamp_ms & _LOWER,
+        basis,
+        known >> 32,
+        known & _LOWER,
+        len(consumed),
     )
+    return head + consumed + answer
 
 
 def decode(raw: bytes) -> RecordView:

@@ -11,7 +11,7 @@ _INCLUDES = {
     "claim": ("permission", "windows", "record", "refund"),
     "void": ("windows", "record", "refund"),
     "mark": ("record",),
-    "restore": ("windows",),
+    "restore": ("windows", "record"),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.contract.codes import Code
 from gateway.guard import Ask, Guard, Mode, Outcome, Restored, Stamps, keys
+from gateway.guard.restoring import Fields
 from tests.integration.guard_asks import DAY, HOUR, SEQ, a_claim, a_customer, a_plan, an_ask, back, permissive, window
 
 pytestmark = pytest.mark.integration
@@ -23,8 +24,9 @@ async def guard(redis_url: str) -> AsyncIterator[Guard]:
 
 
 def restored(ask: Ask, stamp_ms: int, offset: int = 1, **changes: object) -> Restored:
-    one = Restored(ask.id, ask.subject, ask.plan, "taken", 1, stamp_ms, 0, offset, 4, ask.text_hash, answer=b"answer")
-    return one._replace(**changes)  # type: ignore[arg-type]
+    """As its topic has it, admitted on the plan's relationship."""
+    one = Restored(ask.id, ask.subject, "taken", 1, stamp_ms, 0, offset, Fields.of(ask.plan), 4, -1, ask.text_hash)
+    return one._replace(answer=b"answer")._replace(**changes)  # type: ignore[arg-type]
 
 
 async def test_a_flush_forgets_nothing_that_is_put_back(guard: Guard) -> None:
@@ -40,7 +42,9 @@ async def test_a_flush_forgets_nothing_that_is_put_back(guard: Guard) -> None:
     await guard.apply([(subject, permissive())])
     items = [restored(asks[0], stamps[0]), restored(asks[1], stamps[1], 0, state="reserved")]
     assert await guard.restore(items) == [True, True]
+    once = await guard.server.command("HMGET", name, *fields)
     assert await guard.restore(items[::-1]) == [False, False]
+    assert await guard.server.command("HMGET", name, *fields) == once
     await guard.set_cursors(SEQ)
     assert sorted(await guard.server.command("HMGET", name, *fields)) == sorted(before)
     assert [await guard.record(ask.id) for ask in asks] == views
@@ -55,7 +59,7 @@ async def test_a_flush_forgets_nothing_that_is_put_back(guard: Guard) -> None:
 
 async def test_a_held_message_consumed_nothing(guard: Guard) -> None:
     ask = an_ask(await a_customer(guard), PLAN)
-    assert await guard.restore([restored(ask, 5, state="held")]) == [True]
+    assert await guard.restore([restored(ask, 0, state="held", fields=None, text_hash=None)]) == [True]
     assert await guard.server.command("EXISTS", keys.WINDOWS[ask.subject[0]] + ask.subject) == 0
     verdict = (await guard.admit([ask._replace(mode=Mode.RELEASE)], SEQ))[0]
     assert (verdict.state, verdict.replay) == ("reserved", False)
