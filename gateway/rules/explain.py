@@ -23,24 +23,26 @@ class RuleInfo(NamedTuple):
     """The name of the window, as `plan.Window` and a refusal's detail have it."""
 
 
-_BEFORE: tuple[RuleName, ...] = (
+_BEFORE_WINDOWS: tuple[RuleName, ...] = (
     "client",
-    "recipient",
     "purpose",
+    "recipient",
     "port",
     "content",
     "expiry",
+    "quiet_hours",
     "breaker",
     "quota",
-    "quiet_hours",
+    "suppression",
     "basis",
+    "preference",
 )
-_AFTER: tuple[RuleName, ...] = ("suppression", "preference")
+"""The order of `intake` and of the guard's script: the first that refuses gives the answer its code."""
 
 
 def rules_of(purpose: Purpose, pack: Pack) -> list[RuleInfo]:
     """Every rule in the order in which a message meets them, one row for each window."""
-    rows = [_row(name, purpose, pack) for name in _BEFORE + _AFTER]
+    rows = [_row(name, purpose, pack) for name in _BEFORE_WINDOWS]
     rule = pack.table.rules["windows"]
     for window in purpose.windows:
         name = window_name(window, purpose)

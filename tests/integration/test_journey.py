@@ -1,0 +1,358 @@
+"""A message's whole life through the real processes and the simulated carrier, with two edge workers."""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import redis
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from gateway_rig import FINAL, PARTITIONS, Gateway, at, gateway, number, numbers, shipping
+
+from gateway import telemetry
+from gateway.contract.codes import Code
+from gateway.stream import Topics
+
+pytestmark = pytest.mark.integration
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+ENDS = {
+    "delivered": ("delivered", "none"),
+    "dead_number": ("undelivered", "dead_number"),
+    "suspended": ("undelivered", "suspended"),
+    "content": ("rejected", "content"),
+    "throttled": ("delivered", "none"),
+    "carrier_opt_out": ("undelivered", "carrier_opt_out"),
+    "expired": ("expired", "transient"),
+    "silent": ("sent", "none"),  # `unknown` once the carrier has been silent for its 72 hours
+    "duplicated": ("delivered", "none"),
+    "early": ("delivered", "none"),
+    "out_of_order": ("delivered", "none"),
+    "doubtful": ("delivered", "none"),
+    "vanished": ("unknown", "none"),
+}
+"""Status and cause that each simulator number documents."""
+
+UNMET = {
+    "assent_publish_failed_total",
+    "assent_dead_letters_total",
+    "assent_replies_total",
+    "assent_voided_total",
+    "assent_cache_cold_total",
+    "assent_receipt_orphans",
+}
+"""Metrics of what does not happen in this journey."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def gate(
+    redis_url: str, kafka_bootstrap: str, topic_prefix: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Gateway]:
+    async with gateway(
+        tmp_path_factory.mktemp("journey"),
+        redis_url=redis_url,
+        kafka=kafka_bootstrap,
+        prefix=topic_prefix,
+        database_url=database_url,
+        workers="2",
+        simulator_latency_ms="5",
+    ) as running:
+        yield running
+
+
+def statuses(message: dict[str, Any]) -> list[str]:
+    return [step["status"] for step in message["timeline"]]
+
+
+async def test_from_post_to_delivered_with_one_trace(gate: Gateway, topic_prefix: str, kafka_bootstrap: str) -> None:
+    to = await gate.customer()
+    head = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    body = shipping(to, client_ref=f"ref-{uuid.uuid4().hex}", campaign="autumn")
+    gate.sent.append(body["text"])
+    answer = await gate.post("/v1/messages", body, headers=head)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["trace-id"] == TRACE
+    accepted = answer.json()
+    message = await gate.until(accepted["id"], "delivered")
+    assert statuses(message) == ["queued", "sent", "delivered"]
+    times = [step["at"] for step in message["timeline"]]
+    assert times == sorted(times)
+    assert message["decision"] == accepted["decision"]
+    assert message["decision"]["basis"] == "relationship"
+    assert message["decision"]["ledger_entry"] >= 1
+    assert (message["parts"], message["campaign"], message["client_ref"]) == (1, "autumn", body["client_ref"])
+    assert message["port"] == "10690001"
+    (receipt,) = message["receipts"]
+    assert (receipt["raw"], receipt["code"], receipt["carrier"]) == ("DELIVRD", "000", "simulator")
+    assert not {to, to[3:], body["text"]} & set(re.findall(r'[^"]+', httpx.Response(200, json=message).text))
+    traces = await traces_of(kafka_bootstrap, topic_prefix, accepted["id"])
+    assert traces == {"messages.transactional": TRACE, "results": TRACE}
+
+
+async def traces_of(bootstrap: str, prefix: str, message_id: str) -> dict[str, str | None]:
+    """The trace that each topic's record of the message carries."""
+    found = {}
+    for topic, value in await records(bootstrap, prefix):
+        document = json.loads(value)
+        if document.get("id") == message_id:
+            found[topic] = document.get("trace")
+    return found
+
+
+async def records(bootstrap: str, prefix: str, *, keys: bool = False) -> list[tuple[str, bytes]]:
+    """Every record's value (or key) now in the gateway's topics."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = [TopicPartition(name, one) for name in Topics(prefix).all() for one in range(PARTITIONS)]
+        ends = await consumer.end_offsets(places)
+        begins = await consumer.beginning_offsets(places)
+        places = [place for place in places if ends[place] > begins[place]]
+        consumer.assign(places)
+        for place in places:
+            consumer.seek(place, begins[place])
+        rows = []
+        while places:
+            for place, batch in (await consumer.getmany(timeout_ms=2000)).items():
+                rows += [(place.topic.removeprefix(prefix), (row.key if keys else row.value) or b"") for row in batch]
+                if batch and batch[-1].offset + 1 >= ends[place]:
+                    places.remove(place)
+        return rows
+    finally:
+        await consumer.stop()
+
+
+async def test_every_simulator_number_ends_as_documented(gate: Gateway) -> None:
+    document = (await gate.http.get("/v1/purposes")).json()
+    listed = {row["number"]: row["outcome"] for row in document["simulator_numbers"]}
+    assert set(listed.values()) == set(ENDS)
+    await gate.orders(list(listed))
+    accepted = {to: await gate.send(shipping(to)) for to in listed}
+    for to, outcome in listed.items():
+        status, cause = ENDS[outcome]
+        message = await gate.until(accepted[to]["id"], status)
+        assert message["cause"] == cause, (outcome, message)
+        if outcome == "throttled":
+            assert message["attempt"] == 3
+        if outcome == "duplicated":
+            await asyncio.sleep(0.5)
+            again = await gate.view(message["id"])
+            assert (again["status"], len(again["receipts"])) == ("delivered", 3)
+        if outcome == "out_of_order":
+            await asyncio.sleep(0.5)
+            assert (await gate.view(message["id"]))["status"] == "delivered"
+
+
+async def test_a_batch_of_a_thousand_is_delivered_each_once(gate: Gateway) -> None:
+    people = numbers(1000)
+    await gate.orders(people[:990])
+    bodies = [shipping(to, client_ref="batch") for to in people]
+    gate.sent += [*people, *(body["text"] for body in bodies)]
+    answer = await gate.post("/v1/messages/batch", {"messages": bodies})
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["results"]
+    assert [row["status"] for row in results] == ["accepted"] * 990 + ["refused"] * 10
+    assert {row.get("code") for row in results[990:]} == {"relationship.missing"}
+    ids = [row["id"] for row in results[:990]]
+    assert len(set(ids)) == 990
+    assert await gate.all_until("batch", ids, {"delivered"}, within_s=30) == {"delivered": 990}
+
+
+async def test_the_same_key_gives_the_same_answer_on_any_worker_and_after_the_end(gate: Gateway) -> None:
+    to, key = await gate.customer(), uuid.uuid4().hex
+    body = shipping(to, idempotency_key=key)
+    gate.sent.append(body["text"])
+
+    async def fresh() -> httpx.Response:
+        async with httpx.AsyncClient(base_url=gate.url, headers=gate.http.headers, timeout=10) as alone:
+            return await alone.post("/v1/messages", json=body)
+
+    answers = await asyncio.gather(*(fresh() for _ in range(12)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.content for answer in answers}) == 1
+    message_id = answers[0].json()["id"]
+    message = await gate.until(message_id, "delivered")
+    assert statuses(message).count("sent") == 1
+    assert (await fresh()).content == answers[0].content
+    conflict = await gate.post("/v1/messages", body | {"text": body["text"] + "!"})
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "idempotency.conflict")
+    found = (await gate.http.get("/v1/messages", params={"to": to})).json()["messages"]
+    assert [row["id"] for row in found] == [message_id]
+
+
+async def test_not_before_is_held_then_delivered(gate: Gateway) -> None:
+    to = await gate.customer()
+    accepted = await gate.send(shipping(to, not_before=at(seconds=2)))
+    assert accepted["status"] == "held"
+    assert accepted["release_at"]
+    held = await gate.until(accepted["id"], "held")
+    assert statuses(held) == ["held"]
+    message = await gate.until(accepted["id"], "delivered")
+    assert statuses(message)[0] == "held"
+    due = next(step["at"] for step in message["timeline"] if step["status"] == "sent")
+    assert due >= message["accepted_at"] + 1900
+
+
+async def test_a_held_message_whose_permission_goes_meanwhile_is_cancelled(gate: Gateway) -> None:
+    """Nothing but the release decides: it was permitted when it was accepted."""
+    to = await gate.customer()
+    accepted = await gate.send(shipping(to, not_before=at(seconds=2)))
+    assert accepted["status"] == "held"
+    await gate.ok(f"/v1/recipients/{to}/withdraw", {"sender": "acme", "reason": "asked on the telephone"})
+    message = await gate.until(accepted["id"], "cancelled")
+    assert message["code"] == Code.SUPPRESSED
+    assert "sent" not in statuses(message)
+
+
+async def test_the_persons_own_hours_hold_marketing(gate: Gateway) -> None:
+    """At any time of the day there are hours that do not contain it: the first two or the last two of the pack's."""
+    to = number()
+    await gate.consents([to], ["marketing"])
+    hour = int((at(hours=8))[11:13])
+    hours = {"start": "16:00", "end": "20:00"} if hour < 14 else {"start": "08:00", "end": "12:00"}
+    answer = await gate.http.put(f"/v1/recipients/{to}/preferences", json={"sender": "acme", "hours": hours})
+    assert answer.status_code == 200, answer.text
+    body = shipping(to) | {"purpose": "marketing.promotion"}
+    refused = await gate.post("/v1/messages", body | {"on_quiet": "refuse"})
+    assert (refused.status_code, refused.json()["code"]) == (429, "quiet.hours")
+    assert int(refused.headers["retry-after"]) >= 1
+    held = await gate.send(body)
+    assert held["status"] == "held"
+    assert held["release_at"][11:13] == f"{(int(hours['start'][:2]) - 8) % 24:02d}"
+
+
+async def test_support_finds_messages_by_recipient_and_reference(gate: Gateway) -> None:
+    to, ref = await gate.customer(), f"case-{uuid.uuid4().hex}"
+    first = await gate.send(shipping(to, client_ref=ref))
+    second = await gate.send(shipping(to))
+    for one in (first, second):
+        await gate.until(one["id"], "delivered")
+    by_number = (await gate.http.get("/v1/messages", params={"to": to})).json()["messages"]
+    assert [row["id"] for row in by_number] == [second["id"], first["id"]]
+    by_subject = await gate.http.get("/v1/messages", params={"to": by_number[0]["subject"]})
+    assert by_subject.json()["messages"] == by_number
+    by_ref = (await gate.http.get("/v1/messages", params={"client_ref": ref})).json()["messages"]
+    assert [row["id"] for row in by_ref] == [first["id"]]
+
+
+async def test_an_erased_person_is_forgotten_and_not_messaged_again(gate: Gateway) -> None:
+    to = await gate.customer()
+    sent = await gate.send(shipping(to))
+    await gate.until(sent["id"], "delivered")
+    assert (await gate.http.get(f"/v1/recipients/{to}")).json()["number"] == f"+861********{to[-2:]}"
+    await gate.ok(f"/v1/recipients/{to}/withdraw", {"sender": "acme", "reason": "asked"})
+    erased = await gate.http.delete(f"/v1/recipients/{to}/personal-data")
+    assert erased.status_code == 200, erased.text
+    seen = (await gate.http.get(f"/v1/recipients/{erased.json()['subject']}")).json()
+    assert "number" not in seen
+    assert seen["relationships"] == {}
+    assert [row["reason"] for row in seen["suppressions"]] == ["opt_out"]
+    refused = await gate.post("/v1/messages", shipping(to))
+    assert refused.status_code == 403
+    await gate.orders([to])
+    refused = await gate.post("/v1/messages", shipping(to))
+    assert (refused.status_code, refused.json()["code"]) == (403, "suppressed")
+
+
+async def test_a_stopped_scope_keeps_what_waits_until_a_person_resumes_it(gate: Gateway) -> None:
+    to = await gate.customer()
+    held = await gate.send(shipping(to, not_before=at(seconds=2), campaign="winter"))
+    who = {"by": "Li Lei", "reason": "complaints"}
+    await gate.ok("/v1/breakers/campaign:winter/open", who)
+    await code_until(gate, shipping(to, campaign="winter"), 503, "breaker.open")
+    await asyncio.sleep(2.5)
+    assert (await gate.view(held["id"]))["status"] == "held"
+    resumed = await asyncio.to_thread(
+        gate.command, "resume", "campaign:winter", "--by", "Han Meimei", "--reason", "list cleaned"
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    await gate.until(held["id"], "delivered")
+    listed = (await gate.http.get("/v1/breakers")).json()["breakers"]
+    assert [(row["scope"], row["is_open"], row["changed_by"]) for row in listed] == [
+        ("campaign:winter", False, "Han Meimei")
+    ]
+
+
+async def code_until(gate: Gateway, body: dict[str, Any], status: int, code: str) -> None:
+    for _ in range(60):
+        answer = await gate.post("/v1/messages", body)
+        if answer.status_code == status:
+            assert answer.json()["code"] == code
+            assert answer.headers["retry-after"]
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail(f"{code} was not answered within 6 s")
+
+
+# --- what the processes leave behind; keep these last ----------------------------------------------------------------
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    pattern = re.compile(rf"^{name}(?:{{(.*)}})? (\S+)$", re.MULTILINE)
+    rows = [(dict(re.findall(r'(\w+)="([^"]*)"', found or "")), float(value)) for found, value in pattern.findall(text)]
+    return sum(value for had, value in rows if labels.items() <= had.items())
+
+
+async def test_metrics_of_all_processes_agree(gate: Gateway) -> None:
+    before = (await gate.http.get("/metrics")).text
+    missing = {one.name for one in telemetry.metrics() if f"# TYPE {one.name}" not in before}
+    assert missing <= UNMET, missing - UNMET
+    people = numbers(40)
+    await gate.orders(people)
+    for to in people:
+        await gate.send(shipping(to))
+    refused = await gate.post("/v1/messages", shipping(number()))
+    assert refused.status_code == 403
+    for _ in range(60):
+        after = (await gate.http.get("/metrics")).text
+
+        def grew(name: str, seen: str = after, **labels: str) -> float:
+            return total(seen, name, **labels) - total(before, name, **labels)
+
+        if grew("assent_end_to_end_seconds_count", cls="transactional") >= 40:
+            break
+        await asyncio.sleep(0.1)
+    assert grew("assent_admissions_total", code="accepted", cls="transactional") == 40
+    assert grew("assent_admissions_total", code="relationship.missing") == 1
+    assert grew("assent_admission_seconds_count", route="messages") == 41
+    assert grew("assent_submissions_total", carrier="simulator", outcome="submitted") == 40
+    assert grew("assent_wait_seconds_count", cls="transactional") == 40
+    assert grew("assent_receipts_total", status="delivered") == 40
+    assert grew("assent_receipts_seen_total") == 40
+    assert grew("assent_end_to_end_seconds_count", cls="transactional") == 40
+    assert grew("assent_events_total", kind="relationship") == 40
+    assert grew("assent_dead_letters_total") == 0
+    assert not re.search(r"\b1[3-9]\d{9}\b", after)
+
+
+async def test_no_number_and_no_text_is_left_where_it_must_not_be(
+    gate: Gateway, redis_url: str, topic_prefix: str, kafka_bootstrap: str
+) -> None:
+    assert len(gate.sent) > 1000
+    written = "\n".join(gate.logs().values())
+    with redis.Redis.from_url(redis_url) as server:
+        keys = b"\n".join(server.scan_iter(count=5000)).decode("latin-1")
+    of_kafka = await records(kafka_bootstrap, topic_prefix, keys=True)
+    kafka_keys = b"\n".join(key for _, key in of_kafka).decode("latin-1")
+    assert len(of_kafka) > 1000
+    for place, text in (("a log", written), ("a Redis key", keys), ("a Kafka key", kafka_keys)):
+        found = {one for one in gate.sent if (one.removeprefix("+86") in text or repr(one)[1:-1] in text)}
+        assert not found, f"{place} holds {len(found)} numbers or texts"
+    assert '"level": "error"' not in written, [line for line in written.splitlines() if '"error"' in line][:5]
+
+
+def test_the_logs_are_json(gate: Gateway) -> None:
+    for name, text in gate.logs().items():
+        for line in text.splitlines():
+            assert line.startswith("{"), f"{name}: {line[:200]}"
+            assert json.loads(line)["event"]
+
+
+def test_final_statuses_are_a_closed_set() -> None:
+    assert {status for status, _ in ENDS.values()} <= FINAL | {"sent"}
