@@ -52,19 +52,23 @@ local function merged(log, stamps)
   return whole, whole ~= log
 end
 
+-- the log with texts it lacks, by their stamps; of one stamp those that were there first
 local function texts_with(log, texts)
-  local known = {}
-  for _, text in ipairs(texts) do known[text] = true end
-  for at = 1, log and #log - 13 or 0, TEXT_BYTES do
-    local text = slice(log, at, at + 13)
-    if not known[text] then texts[#texts + 1] = text end
+  local all, known = {}, {}
+  local function add(text)
+    if not known[text] then
+      all[#all + 1] = text
+      known[text] = #all
+    end
   end
-  table.sort(texts, function(a, b)
+  for at = 1, log and #log - 13 or 0, TEXT_BYTES do add(slice(log, at, at + 13)) end
+  for _, text in ipairs(texts) do add(text) end
+  table.sort(all, function(a, b)
     local one, other = stamp_at(STAMP, a, 9), stamp_at(STAMP, b, 9)
-    if one == other then return a < b end
+    if one == other then return known[a] < known[b] end
     return one < other
   end)
-  return table.concat(texts)
+  return table.concat(all)
 end
 
 -- writes fields, and lets the key live as long as any of them matters
