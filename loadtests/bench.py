@@ -115,10 +115,9 @@ class Bench:
         self.figures += self._do(front.memory(at_rest, warm, scale.taken))
 
 
-def report(figures: Sequence[Figure], quick: bool) -> str:
+def report(figures: Sequence[Figure], mode: str) -> str:
     """What is printed, and with `--write` kept: the machine, the date, the table."""
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    mode = "quick run" if quick else "full run"
     python = f"Python {sys.version.split()[0]}"
     return "\n".join([f"## {when}, {mode}", "", f"{machine()}, {python}", "", *table(figures), ""])
 
@@ -147,7 +146,8 @@ def main() -> int:
     except (BrokenRun, RuntimeError, OSError) as fault:
         teller.step(f"the bench failed: {fault}")
         return 2
-    text = report(bench.figures, words.quick)
+    mode = f"{'quick' if words.quick else 'full'} run" + (f", only {' and '.join(words.only)}" if words.only else "")
+    text = report(bench.figures, mode)
     print(text)
     if words.write:
         keep(text)
