@@ -4,6 +4,7 @@ from gateway.stream.codec import Undecodable, accepted_bytes, decode, encode, en
 from gateway.stream.consumer import Consumer
 from gateway.stream.group import GroupReader, Read
 from gateway.stream.lag import GroupLag
+from gateway.stream.past import Past, PastUnreadable
 from gateway.stream.producer import Producer, Published, StreamBusy
 from gateway.stream.quiet import quieten
 from gateway.stream.reader import Batch, Message, Place, Reader
@@ -16,6 +17,8 @@ __all__ = [
     "GroupReader",
     "Message",
     "OffsetsLost",
+    "Past",
+    "PastUnreadable",
     "Place",
     "Producer",
     "Published",
