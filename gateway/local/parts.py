@@ -7,10 +7,10 @@ shows the last lines it wrote; whatever was started by then is left to the calle
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from gateway.local.background import in_background
 from gateway.local.child import POLL_S, Child
 from gateway.local.kafka import Kafka
 from gateway.local.postgres import Postgres
@@ -30,7 +30,7 @@ class Part(Protocol):
         """Its address for clients."""
 
     def prepare(self) -> None:
-        """Make its files; may take seconds the first time."""
+        """Make its files; may take minutes the first time, and be cut short at any line."""
 
     def start(self) -> None:
         """Start its process."""
@@ -57,30 +57,26 @@ def bring_up(
 ) -> None:
     """Prepare all at once, start each once prepared, return when all are ready; `check` may raise to stop."""
     began = time.monotonic()
-    pool = ThreadPoolExecutor(max_workers=max(len(parts), 1), thread_name_prefix="prepare")
-    preparing: dict[str, Future[None]] = {part.name: pool.submit(part.prepare) for part in parts}
+    preparing = {part.name: in_background(f"prepare {part.name}", part.prepare) for part in parts}
     started: dict[str, float] = {}
     waiting = list(parts)
-    try:
-        while waiting:
-            check()
-            for part in list(waiting):
-                if part.name not in started:
-                    if preparing[part.name].done():
-                        preparing[part.name].result()
-                        part.start()
-                        on_start()
-                        started[part.name] = time.monotonic()
-                    elif time.monotonic() - began > prepare_timeout_s:
-                        raise PartError(f"{part.name} could not be prepared within {prepare_timeout_s:.0f} s")
-                elif part.ready():
-                    on_ready(part, time.monotonic() - began)
-                    waiting.remove(part)
-                else:
-                    gone(part, started[part.name], timeout_s)
-            time.sleep(POLL_S)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    while waiting:
+        check()
+        for part in list(waiting):
+            if part.name not in started:
+                if preparing[part.name].done():
+                    preparing[part.name].result()
+                    part.start()
+                    on_start()
+                    started[part.name] = time.monotonic()
+                elif time.monotonic() - began > prepare_timeout_s:
+                    raise PartError(f"{part.name} could not be prepared within {prepare_timeout_s:.0f} s")
+            elif part.ready():
+                on_ready(part, time.monotonic() - began)
+                waiting.remove(part)
+            else:
+                gone(part, started[part.name], timeout_s)
+        time.sleep(POLL_S)
 
 
 def gone(part: Part, started: float, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -188,3 +189,23 @@ def test_a_part_given_by_address_is_not_started(parts_dir: Path, redis_url: str,
     finally:
         run.stop(signal.SIGINT)
     assert left(run.home) == []
+
+
+def test_a_fetch_that_hangs_is_stopped_at_once(parts_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        run = Running(
+            parts_dir / "hanging",
+            free_port(),
+            ASSENT_MAVEN_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            ASSENT_CACHE=str(parts_dir / "empty"),
+            M2_REPO=str(parts_dir / "empty"),
+            ASSENT_REDIS_URL="redis://127.0.0.1:1/0",
+            ASSENT_DATABASE_URL="postgresql://127.0.0.1:1/none",
+        )
+        try:
+            run.wait_for(r"0 of \d+ jars, +0\.0 of \d+\.\d MB", 20)
+            began = time.monotonic()
+            assert run.stop(signal.SIGINT) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            run.process.kill()

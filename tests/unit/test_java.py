@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,73 +18,200 @@ def jar_of(content: bytes, name: str = "a") -> Jar:
     return Jar(hashlib.sha256(content).hexdigest(), len(content), f"org/x/{name}/1/{name}-1.jar")
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A Maven repository on loopback, and a user with empty caches."""
-    root = tmp_path / "repository"
-    root.mkdir()
+class Repository:
+    """A Maven repository on loopback: what it holds, what it was asked, and how it fails."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *given: object) -> None:
-            super().__init__(*given, directory=str(root))  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self.holds: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.breaks = 0
+        self.slow_s = 0.0
+
+    def put(self, content: bytes, name: str = "a") -> Jar:
+        jar = jar_of(content, name)
+        self.holds[f"/{jar.path}"] = content
+        return jar
+
+    def answer(self, to: http.server.BaseHTTPRequestHandler) -> None:
+        self.asked.append(to.path)
+        content = self.holds.get(to.path)
+        to.send_response(200 if content is not None else 404)
+        to.send_header("Content-Length", str(len(content or b"")))
+        to.end_headers()
+        if content is not None and self.breaks:
+            self.breaks -= 1
+            to.wfile.write(content[: len(content) // 2])
+        elif content is not None:
+            to.wfile.write(content[:1])
+            time.sleep(self.slow_s)
+            to.wfile.write(content[1:])
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A repository, and a user whose caches are empty."""
+    repository = Repository()
+
+    class Serving(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            repository.answer(self)
 
         def log_message(self, *_: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Serving)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("ASSENT_MAVEN_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("ASSENT_MAVEN_URL", f"http://loopback:password@127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("ASSENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("M2_REPO", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(java, "PAUSE_S", 0.0)
-    yield root
+    yield repository
     server.shutdown()
     server.server_close()
 
 
-def put(root: Path, jar: Jar, content: bytes) -> None:
-    (root / jar.path).parent.mkdir(parents=True, exist_ok=True)
-    (root / jar.path).write_bytes(content)
+@pytest.fixture
+def pin(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Jar]]:
+    """The jars that a class path is made of here."""
+    jars: list[Jar] = []
+    monkeypatch.setattr(java, "pinned", lambda: jars)
+    return jars
+
+
+def kept(tmp_path: Path) -> set[str]:
+    return {file.name for file in (tmp_path / f"cache/kafka-{java.KAFKA}").iterdir()} - {"lock"}
 
 
 def test_every_jar_is_pinned_once_by_hash_and_size() -> None:
     jars = java.pinned()
     assert len({jar.name for jar in jars}) == len(jars) > 40
-    assert all(len(jar.sha256) == 64 and jar.size > 0 and jar.path.endswith(".jar") for jar in jars)
+    assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars)
     assert any(jar.name == f"kafka_2.13-{java.KAFKA}.jar" for jar in jars)
+    for jar in jars:
+        *_, artifact, version, name = jar.path.split("/")
+        assert name == f"{artifact}-{version}.jar"
 
 
-def test_what_is_missing_is_fetched_and_kept(repository: Path, tmp_path: Path) -> None:
-    contents = [b"one" * 1000, b"two" * 2000]
-    jars = [jar_of(content, name) for content, name in zip(contents, "ab", strict=True)]
-    for jar, content in zip(jars, contents, strict=True):
-        put(repository, jar, content)
+def test_what_is_missing_is_fetched_once_and_kept(repository: Repository, pin: list[Jar], tmp_path: Path) -> None:
+    pin += [repository.put(name.encode() * 5000, name) for name in "abcdefghij"]
     said: list[str] = []
-    java.fetch(jars, tmp_path, said.append)
-    assert [(tmp_path / jar.name).read_bytes() for jar in jars] == contents
-    assert all(java.whole(tmp_path / jar.name, jar) for jar in jars)
+    paths = java.jars(said.append)
+    assert [Path(path).read_bytes() for path in paths] == [name.encode() * 5000 for name in "abcdefghij"]
+    assert kept(tmp_path) == {jar.name for jar in pin}
     assert "fetching" in said[0]
+    repository.asked.clear()
+    assert java.jars(said.append) == paths
+    assert repository.asked == []
+    assert len(said) == 1
 
 
-def test_another_content_than_the_pinned_is_refused(repository: Path, tmp_path: Path) -> None:
-    jar = jar_of(b"what was pinned")
-    put(repository, jar, b"what was sent..")
-    with pytest.raises(RuntimeError, match="another SHA-256"):
-        java.fetch([jar], tmp_path, lambda _: None)
-    assert not (tmp_path / jar.name).exists()
+def test_only_what_is_missing_is_asked_for(repository: Repository, pin: list[Jar]) -> None:
+    pin += [repository.put(b"here", "a"), repository.put(b"away", "b")]
+    paths = java.jars(lambda _: None)
+    Path(paths[1]).unlink()
+    repository.asked.clear()
+    java.jars(lambda _: None)
+    assert [path for path in repository.asked if path.endswith(".jar")] == [f"/{pin[1].path}"]
 
 
-def test_a_repository_without_it_is_an_error_that_says_what_to_do(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="ASSENT_MAVEN_URL"):
-        java.fetch([jar_of(b"nowhere")], tmp_path, lambda _: None)
+def test_a_broken_line_is_tried_again(repository: Repository, pin: list[Jar], tmp_path: Path) -> None:
+    pin += [repository.put(b"whole" * 100_000)]
+    repository.breaks = java.ATTEMPTS - 1
+    java.jars(lambda _: None)
+    assert kept(tmp_path) == {pin[0].name}
 
 
-def test_a_jar_in_mavens_own_cache_is_taken_only_when_it_is_the_same(repository: Path, tmp_path: Path) -> None:
-    same, other = jar_of(b"same", "same"), jar_of(b"other", "other")
-    cache = tmp_path / "home/.m2/repository"
-    put(cache, same, b"same")
-    put(cache, other, b"OTHER")
-    assert java.borrowed(same, tmp_path)
-    assert not java.borrowed(other, tmp_path)
-    assert (tmp_path / same.name).read_bytes() == b"same"
+def test_a_line_that_stays_broken_leaves_nothing(repository: Repository, pin: list[Jar], tmp_path: Path) -> None:
+    pin += [repository.put(b"whole" * 100_000)]
+    repository.breaks = java.ATTEMPTS
+    with pytest.raises(RuntimeError, match=r"org/x/a/1/a-1\.jar did not arrive"):
+        java.jars(lambda _: None)
+    assert kept(tmp_path) == set()
+
+
+def test_another_content_than_the_pinned_is_refused(repository: Repository, pin: list[Jar], tmp_path: Path) -> None:
+    pin += [jar_of(b"what was pinned")]
+    repository.holds[f"/{pin[0].path}"] = b"what was sent.."
+    with pytest.raises(RuntimeError, match=r"org/x/a/1/a-1\.jar has another SHA-256"):
+        java.jars(lambda _: None)
+    assert kept(tmp_path) == set()
+
+
+def test_a_repository_without_it_is_an_error_that_says_what_to_do(repository: Repository, pin: list[Jar]) -> None:
+    pin += [jar_of(b"nowhere")]
+    said: list[str] = []
+    with pytest.raises(RuntimeError, match="not there") as failed:
+        java.jars(said.append)
+    for way in ("ASSENT_MAVEN_URL", "ASSENT_CACHE", "ASSENT_KAFKA_BOOTSTRAP"):
+        assert way in str(failed.value)
+    assert "password" not in str(failed.value) + "".join(said)
+
+
+def test_one_that_cannot_be_had_ends_the_fetching(repository: Repository, pin: list[Jar]) -> None:
+    pin += [jar_of(b"nowhere"), *(repository.put(b"%d" % n, f"b{n}") for n in range(200))]
+    with pytest.raises(RuntimeError, match="not there"):
+        java.jars(lambda _: None)
+    assert len(repository.asked) < 200
+
+
+def test_progress_is_told_while_it_is_fetched(
+    repository: Repository, pin: list[Jar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin += [repository.put(b"0123456789" * 100_000)]
+    repository.slow_s = 0.3
+    monkeypatch.setattr(java, "REPORT_S", 0.05)
+    said: list[str] = []
+    java.jars(said.append)
+    assert "0 of 1 jars,   0.0 of 1.0 MB" in said[1]
+
+
+def test_jgos_own_warnings_stay_off_the_terminal(
+    repository: Repository, pin: list[Jar], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("", "jgo"):  # as in a program that has set up no logging
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    pin += [repository.put(b"content")]
+    repository.holds[f"/{pin[0].path}.sha1"] = b"0" * 40  # it warns of it; we look at the SHA-256
+    java.jars(lambda _: None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_jar_in_mavens_own_cache_is_taken_only_when_it_is_the_same(
+    repository: Repository, pin: list[Jar], tmp_path: Path
+) -> None:
+    pin += [jar_of(b"same", "same"), repository.put(b"other", "other")]
+    own = tmp_path / "home/.m2/repository"
+    for jar, content in zip(pin, (b"same", b"OTHER"), strict=True):
+        (own / jar.path).parent.mkdir(parents=True)
+        (own / jar.path).write_bytes(content)
+    assert [Path(path).read_bytes() for path in java.jars(lambda _: None)] == [b"same", b"other"]
+    assert [path for path in repository.asked if path.endswith(".jar")] == [f"/{pin[1].path}"]
+    assert (own / pin[1].path).read_bytes() == b"OTHER", "Maven's own cache is not ours to change"
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", ""])
+def test_a_home_that_cannot_be_written_is_no_matter(
+    repository: Repository, pin: list[Jar], monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    pin += [repository.put(b"content")]
+    assert Path(java.jars(lambda _: None)[0]).read_bytes() == b"content"
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_CACHE", "/dev/null/cache")
+    with pytest.raises(RuntimeError, match="set ASSENT_CACHE"):
+        java.jars(lambda _: None)
+
+
+def test_what_a_killed_fetch_left_is_swept(repository: Repository, pin: list[Jar], tmp_path: Path) -> None:
+    pin += [repository.put(b"content")]
+    left = tmp_path / f"cache/kafka-{java.KAFKA}/arriving" / pin[0].path
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"cont")
+    java.jars(lambda _: None)
+    assert kept(tmp_path) == {pin[0].name}
 
 
 def test_half_a_jar_is_not_whole(tmp_path: Path) -> None:
