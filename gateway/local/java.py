@@ -171,6 +171,8 @@ def maven(repository: Path, url: str) -> "MavenContext":
     from jgo.maven import MavenContext  # noqa: PLC0415 - a start with a full cache does without
 
     logging.getLogger("jgo").addHandler(logging.NullHandler())
+    if given := os.environ.get("SSL_CERT_FILE"):  # requests, which jgo asks through, knows it by another name
+        os.environ["REQUESTS_CA_BUNDLE"] = os.environ.get("REQUESTS_CA_BUNDLE") or given
     return MavenContext(repo_cache=repository, remote_repos={"central": url} if url else None, timeout=TIMEOUT_S)
 
 
@@ -195,7 +197,10 @@ def why(fault: Exception) -> str:
     """What went wrong, without the address, which may hold a password."""
     if isinstance(fault, RuntimeError):
         return "is not there"
-    return f"did not arrive ({getattr(fault, 'strerror', None) or type(fault).__name__})"
+    name = type(fault).__name__
+    if name == "SSLError":
+        name = "its certificate is not trusted: SSL_CERT_FILE names a file of those you trust"
+    return f"did not arrive ({getattr(fault, 'strerror', None) or name})"
 
 
 def size_of(file: Path) -> int:

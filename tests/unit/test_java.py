@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -212,6 +213,16 @@ def test_what_a_killed_fetch_left_is_swept(repository: Repository, pin: list[Jar
     left.write_bytes(b"cont")
     java.jars(lambda _: None)
     assert kept(tmp_path) == {pin[0].name}
+
+
+@pytest.mark.parametrize(("given", "used"), [("", "/trusted.pem"), ("/own.pem", "/own.pem")])
+def test_certificates_that_the_system_trusts_are_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, used: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/trusted.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", given)
+    java.maven(tmp_path, "")
+    assert os.environ["REQUESTS_CA_BUNDLE"] == used
 
 
 def test_half_a_jar_is_not_whole(tmp_path: Path) -> None:
