@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer.main
-import yaml
 from pydantic import BaseModel
 
 from gateway import telemetry
@@ -84,9 +83,7 @@ def source() -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    heads = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
+    heads = re.findall(r"^#+ (.+)$", prose(str(page.relative_to(ROOT))), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.replace("`", "")).strip().lower().replace(" ", "-") for head in heads}
 
 
@@ -217,23 +214,6 @@ def test_shell_blocks_parse_and_their_bodies_fit(block: Block) -> None:
             continue
         model = next(one for path, one in BODIES.items() if re.fullmatch(path, urlsplit(url).path))
         model.model_validate_json(words[words.index("-d") + 1])
-
-
-def test_compose_names_every_process_and_no_other() -> None:
-    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
-    ours = {
-        service["command"][0]
-        for service in compose["services"].values()
-        if service.get("image", "").startswith("assent")
-    }
-    assert ours == {"prepare", "edge", "deliver", "settle", "ledger", "hold"}
-    assert ours <= commands().keys()
-    scraped = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())["scrape_configs"]
-    hosts = {target.split(":")[0] for job in scraped for one in job["static_configs"] for target in one["targets"]}
-    lasting = {name for name, one in compose["services"].items() if one.get("image", "").startswith("assent")} - {
-        "prepare"
-    }
-    assert hosts == lasting
 
 
 def test_what_compose_asks_for_the_example_gives() -> None:
