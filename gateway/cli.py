@@ -209,6 +209,7 @@ def rebuild(home: Home = HERE) -> None:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -218,13 +219,20 @@ def rebuild(home: Home = HERE) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("recipients", total=None, rate="")
+        tasks: dict[str, TaskID] = {}
 
-        def progress(done: int, total: int | None = None, per_s: float | None = None) -> None:
-            rate = f"{per_s:,.0f}/s" if per_s else f"{bar.tasks[task].speed or 0:,.0f}/s"
-            bar.update(task, completed=done, total=total, rate=rate)
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=None, rate="")
+            speed = bar.tasks[tasks[stage]].speed or 0
+            bar.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.0f}/s")
 
-        _run(commands.rebuild(_settings(home), progress))
+        filled = _run(commands.rebuild(_settings(home), progress))
+    for n, seconds, what in (
+        (filled.recipients, filled.recipients_s, "recipients from PostgreSQL"),
+        (filled.messages, filled.messages_s, "records of the last day from Kafka"),
+    ):
+        typer.echo(f"{n:,} {what}, {n / seconds if seconds else n:,.0f} a second")
 
 
 @app.command()

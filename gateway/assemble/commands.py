@@ -4,22 +4,26 @@ import asyncio
 import secrets as random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 
 from gateway import telemetry
 from gateway.assemble.parts import COMMAND_S, Misconfigured, patiently, secrets
+from gateway.assemble.recovering import recovery
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import Client, Sender
 from gateway.guard import Guard
 from gateway.ledger.appender import Appender
+from gateway.ledger.day import Progress
 from gateway.ledger.events import SYSTEM
-from gateway.ledger.projection import rebuild as refill
+from gateway.ledger.rebuild import Filled
+from gateway.ledger.rebuild import rebuild as refill
 from gateway.records import registry
 from gateway.records.connection import Connection
 from gateway.records.migrate import migrate
+from gateway.rules.pack import load, names
 from gateway.settings import Settings
 from gateway.stream import Topics, ensure
 
@@ -39,13 +43,15 @@ async def prepare(settings: Settings) -> None:
             await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
 
 
-async def rebuild(settings: Settings, progress: Callable[[int, int], None]) -> None:
-    """Fill the guard's cache from PostgreSQL."""
+async def rebuild(settings: Settings, progress: Progress) -> Filled:
+    """Fill the guard's cache from PostgreSQL and Kafka."""
     guard = await Guard.connect(settings.redis_url, timeout_s=5.0)
     try:
         if problems := await guard.verify():
             raise Misconfigured("; ".join(problems))
-        await refill(settings.database_url.get_secret_value(), guard, progress)
+        packs = {name: load(name) for name in names()}
+        dsn = settings.database_url.get_secret_value()
+        return await refill(dsn, guard, progress, recovery(settings, guard, packs))
     finally:
         await guard.close()
 

@@ -2,6 +2,7 @@
 
 from gateway.assemble.hold import holding
 from gateway.assemble.parts import beside, open_parts, until_told
+from gateway.assemble.recovering import recovery
 from gateway.ledger.projection import Projection
 from gateway.records import registry
 from gateway.settings import Settings
@@ -11,7 +12,10 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
     """Carry permissions from PostgreSQL to the guard and announce the registry; run one (a second one waits)."""
     async with open_parts(settings) as parts:
         projection = Projection(
-            settings.database_url.get_secret_value(), parts.guard, lambda: registry.load(parts.pool)
+            settings.database_url.get_secret_value(),
+            parts.guard,
+            lambda: registry.load(parts.pool),
+            recovery(settings, parts.guard, parts.packs),
         )
         if not with_hold:
             await until_told(settings, projection.run())

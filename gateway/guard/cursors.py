@@ -34,3 +34,13 @@ class Cursors:
 
         moved = await asyncio.gather(*(one(lane, was) for lane, was in believed.items()))
         return [lane for lane, did in zip(believed, moved, strict=True) if did]
+
+    async def confirm(self, believed: Mapping[int, int]) -> list[int]:
+        """The lanes whose cursors still stand, once a replica, where there is one, has all that was written before."""
+
+        async def one(lane: int, value: int) -> bool:
+            args = [str(value), str(value)]
+            return bool(await self._server.run_replicated(script("cursor"), [keys.CURSOR[lane]], args))
+
+        standing = [await one(lane, value) for lane, value in believed.items()]
+        return [lane for lane, stands in zip(believed, standing, strict=True) if stands]

@@ -404,8 +404,13 @@ class Intake:
 
 
 def used_digest(pepper: bytes, subject: bytes, route: Route, ref: str) -> bytes:
-    """The name under which a person's request is remembered as used; its first byte keeps it in the person's lane."""
-    name = f"{route.sender.id}\0{route.purpose.name}\0{ref}".encode()
+    """The name under which a person's request is remembered as used."""
+    return request_digest(pepper, subject, route.sender.id, route.purpose.name, ref)
+
+
+def request_digest(pepper: bytes, subject: bytes, sender: str, purpose: str, ref: str) -> bytes:
+    """`used_digest` by names; its first byte keeps it in the person's lane."""
+    name = f"{sender}\0{purpose}\0{ref}".encode()
     return subject[:1] + hmac.digest(pepper, b"ref\0" + subject + name, hashlib.sha256)[:15]
 
 

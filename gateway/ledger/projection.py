@@ -6,8 +6,8 @@ reads. Loops beside each other:
 - *follow*: every 100 ms, people changed by events after the cursor -> their whole state to the guard -> the cursor of
   every lane. What an appender could not apply before it died is applied here.
 - *tend*: every 500 ms, the cursor each lane has really got. A lane behind (failover) is replayed from its own cursor,
-  an empty one (flush) is filled from all states. Until then its cursor is behind the announced minimum, and the scripts
-  refuse it as cold.
+  an empty one (flush) is filled from all states and gets back what only it held (`recovery.py`; with Kafka away it
+  waits). Until then its cursor is behind the announced minimum, and the scripts refuse it as cold.
 - *beat*: every 500 ms the registry, the announced minimum and a counter that moves: only after PostgreSQL has answered,
   and only while the other two get somewhere. Ten seconds without it stop every process.
 
@@ -30,6 +30,7 @@ from gateway.contract.registry import Registry
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
 from gateway.ledger.rebuild import fill, lacks, rebuild
+from gateway.ledger.recovery import Recovery
 from gateway.ledger.rows import Connection, decode_state
 
 __all__ = ["CacheAheadError", "Projection", "rebuild"]
@@ -67,8 +68,15 @@ class LanesUnsteadyError(Exception):
 class Projection:
     """One process's projection; `run` until cancelled. `seq` is the announced minimum, below 0 while unknown."""
 
-    def __init__(self, dsn: str, guard: Guard, load_registry: Callable[[], Awaitable[Registry]]) -> None:
-        self._dsn, self._guard, self._load_registry = dsn, guard, load_registry
+    def __init__(
+        self,
+        dsn: str,
+        guard: Guard,
+        load_registry: Callable[[], Awaitable[Registry]],
+        recovery: Recovery | None = None,
+    ) -> None:
+        """Without `recovery` an emptied lane gets its people back and nothing else: its windows begin anew."""
+        self._dsn, self._guard, self._load_registry, self._recovery = dsn, guard, load_registry, recovery
         self._cursors = Cursors(guard.server)
         self._beat = time.time_ns() // 1_000_000
         self._one_at_a_time = asyncio.Lock()
@@ -163,11 +171,11 @@ class Projection:
         _log.warning("lanes_empty", lanes=len(lanes))
         connection = await asyncpg.connect(self._dsn, timeout=QUERY_S)
         try:
-            await fill(connection, self._guard, lanes, self._filled)
+            await fill(connection, self._guard, lanes, self._filled, self._recovery)
         finally:
             await _close(connection)
 
-    def _filled(self, _done: int, _total: int) -> None:
+    def _filled(self, _stage: str, _done: int, _total: int) -> None:
         self._progressed_at = time.monotonic()
 
     async def _send_beats(self) -> None:

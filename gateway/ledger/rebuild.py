@@ -1,14 +1,19 @@
-"""Fills lanes of the cache from all states, as one snapshot of PostgreSQL has them.
+"""Fills lanes of the cache: all states, as one snapshot of PostgreSQL has them, then what only the lanes held.
 
 Pages are read while the page before is being applied. A lane that holds nothing is marked first, and its cursor is
 moved from that mark to the snapshot's `seq` last: whatever stops a fill half-way, a second flush included, leaves a
 lane that still refuses as cold. Beginning again is always right: states are absolute and guarded by `seq`, so what an
 appender applied meanwhile is newer and stays, and a lane that was good stays good while it is written over.
+
+The first fill of an installation is remembered in PostgreSQL before any lane is opened. Until then nothing can have
+been admitted, so it does not wait for what may still be landing in Kafka (`recovery.py`).
 """
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import asyncpg
 from pydantic import TypeAdapter
@@ -17,49 +22,78 @@ from gateway.contract.consent import State
 from gateway.contract.ids import LANES
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
+from gateway.ledger.day import MESSAGES, Progress
+from gateway.ledger.recovery import Recovery
 from gateway.ledger.rows import Connection
 
-Progress = Callable[[int, int], None]
-"""(recipients done, recipients in all)."""
-
+RECIPIENTS = "recipients"
 PAGE = 4_000
 APPLYING = 2
 PAGE_S = 10.0
 COUNT = "SELECT count(*) FROM subject_states WHERE lane = ANY($1::smallint[])"
 STATES = "SELECT subject, state FROM subject_states WHERE lane = ANY($1::smallint[])"
 HEAD = "SELECT seq FROM ledger_head"
+FILLED = "SELECT EXISTS (SELECT FROM cache_filled)"
+REMEMBER = "INSERT INTO cache_filled DEFAULT VALUES ON CONFLICT DO NOTHING"
 
 _STATES = TypeAdapter(list[State])
 
 
-async def rebuild(dsn: str, guard: Guard, progress: Progress) -> int:
-    """Fill every lane from PostgreSQL (`assent rebuild`); the number of recipients."""
-    connection = await asyncpg.connect(dsn, timeout=PAGE_S)
-    done = 0
+class Filled(NamedTuple):
+    """What `rebuild` did: recipients, and records of Kafka, each with the seconds it took."""
 
-    def tell(so_far: int, total: int) -> None:
-        nonlocal done
-        done = so_far
-        progress(so_far, total)
+    recipients: int
+    recipients_s: float
+    messages: int
+    messages_s: float
+
+
+async def rebuild(dsn: str, guard: Guard, progress: Progress, recovery: Recovery | None = None) -> Filled:
+    """Fill every lane (`assent rebuild`)."""
+    connection = await asyncpg.connect(dsn, timeout=PAGE_S)
+    done: dict[str, int] = {}
+    began: dict[str, float] = {}
+    ended: dict[str, float] = {}
+
+    def tell(stage: str, so_far: int, total: int) -> None:
+        ended[stage] = time.monotonic()
+        began.setdefault(stage, ended[stage])
+        done[stage] = so_far
+        progress(stage, so_far, total)
 
     try:
-        await fill(connection, guard, range(LANES), tell)
+        await fill(connection, guard, range(LANES), tell, recovery)
     finally:
         await connection.close(timeout=PAGE_S)
-    return done
+    seconds = {stage: ended[stage] - began[stage] for stage in done}
+    return Filled(
+        done.get(RECIPIENTS, 0), seconds.get(RECIPIENTS, 0.0), done.get(MESSAGES, 0), seconds.get(MESSAGES, 0.0)
+    )
 
 
-async def fill(connection: Connection, guard: Guard, lanes: Sequence[int], progress: Progress) -> None:
-    """Apply everybody in the lanes. Lanes that were empty then have a cursor, unless something came in between."""
+async def fill(
+    connection: Connection, guard: Guard, lanes: Sequence[int], progress: Progress, recovery: Recovery | None
+) -> None:
+    """Fill the lanes. Those that were empty then have a cursor, unless something came in between.
+
+    Without `recovery` nothing but the states is put back: windows begin anew.
+    """
     cursors = Cursors(guard.server)
     found = await cursors.read()
     mark = -1 - secrets.randbelow(2**48)
     marked = await cursors.move(mark, {lane: found[lane] for lane in lanes if lacks(found[lane])})
+    marked_at = time.monotonic()
+    progress(RECIPIENTS, 0, 0)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         seq: int = await connection.fetchval(HEAD, timeout=PAGE_S)
         total: int = await connection.fetchval(COUNT, list(lanes), timeout=PAGE_S * 6)
-        await _stream(connection, guard, lanes, lambda done: progress(done, total))
-    await cursors.move(seq, dict.fromkeys(marked, mark))
+        await _stream(connection, guard, lanes, lambda done: progress(RECIPIENTS, done, total))
+    if recovery is not None:
+        flushed = bool(marked) and await connection.fetchval(FILLED, timeout=PAGE_S)
+        await recovery.run(lanes, marked_at if flushed else None, progress)
+    if await cursors.confirm(dict.fromkeys(marked, mark)) == marked:
+        await connection.execute(REMEMBER, timeout=PAGE_S)
+        await cursors.move(seq, dict.fromkeys(marked, mark))
 
 
 def lacks(cursor: int | None) -> bool:

@@ -189,7 +189,7 @@ async def test_a_second_flush_in_the_middle_of_a_fill_starts_it_over(
 
     await guard.server.command("FLUSHDB")
     guard.before_apply = flush_before_the_second_page
-    await rebuild(database_url, guard, lambda _done, _total: None)
+    await rebuild(database_url, guard, lambda *_told: None)
     assert guard.before_apply is None
     assert await Cursors(guard.server).read() == [None] * LANES
     async with projecting(database_url, guard):
@@ -217,12 +217,12 @@ async def test_a_lane_that_fell_back_is_replayed_from_its_own_cursor(
 async def test_rebuild_tells_its_progress_and_leaves_good_lanes_good(
     database_url: str, pool: Any, guard: Interrupted, appender: Appender
 ) -> None:
-    told: list[tuple[int, int]] = []
-    done = await rebuild(database_url, guard, lambda done, total: told.append((done, total)))
-    assert (done, told[-1]) == (len(PEOPLE), (len(PEOPLE), len(PEOPLE)))
+    told: list[tuple[str, int, int]] = []
+    filled = await rebuild(database_url, guard, lambda *step: told.append(step))
+    assert (filled.recipients, told[-1]) == (len(PEOPLE), ("recipients", len(PEOPLE), len(PEOPLE)))
     assert await whole(pool, guard)
     await Cursors(guard.server).move(10**6, {0: await head(pool)})
-    await rebuild(database_url, guard, lambda _done, _total: None)
+    await rebuild(database_url, guard, lambda *_told: None)
     assert (await Cursors(guard.server).read())[0] == 10**6
 
 
