@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
-from gateway.assemble.parts import Misconfigured, Parts, carrier_name, open_parts, until_told
+from gateway.assemble.parts import Misconfigured, Parts, carrier_name, open_parts, patiently, until_told
 from gateway.carriers.carrier import Carrier
 from gateway.carriers.http import HttpCarrier
 from gateway.carriers.simulator import Profile, Simulator
@@ -71,7 +71,7 @@ async def deliver(settings: Settings, classes: Sequence[str]) -> None:
                 packs=parts.packs,
             )
             workers.append(Deliver(means, settings.kafka_bootstrap))
-        await asyncio.gather(*(worker.start() for worker in workers))
+        await asyncio.gather(*(patiently("Kafka", worker.start) for worker in workers))
         for worker in workers:
             stack.push_async_callback(worker.stop)
         await until_told(settings, *(worker.run() for worker in workers))

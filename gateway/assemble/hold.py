@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.assemble.parts import Parts, open_parts, until_told
+from gateway.assemble.parts import Parts, open_parts, patiently, until_told
 from gateway.deliver.hold import Hold
 from gateway.deliver.outbox import Outbox
 from gateway.settings import Settings
@@ -20,7 +20,7 @@ async def holding(parts: Parts) -> AsyncIterator[Hold]:
         outbox=Outbox(parts.producer, parts.topics),
         bootstrap=parts.settings.kafka_bootstrap,
     )
-    await hold_loop.start()
+    await patiently("Kafka", hold_loop.start)
     try:
         yield hold_loop
     finally:

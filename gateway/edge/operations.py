@@ -69,7 +69,7 @@ async def _guard(gate: Gate) -> list[str]:
 
 
 async def _stream(gate: Gate) -> list[str]:
-    return [] if gate.producer.connected else ["the producer is not connected"]
+    return [] if await gate.producer.answers() else ["no broker answers"]
 
 
 async def _database(gate: Gate) -> list[str]:

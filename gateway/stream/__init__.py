@@ -1,5 +1,7 @@
 """Everything in Kafka: topics, the coalescing producer, and consumers that never commit past unfinished work."""
 
+from aiokafka.errors import KafkaError
+
 from gateway.stream.codec import Undecodable, accepted_bytes, decode, encode, encode_fields
 from gateway.stream.consumer import Consumer
 from gateway.stream.group import GroupReader, Read
@@ -15,6 +17,7 @@ __all__ = [
     "Consumer",
     "GroupLag",
     "GroupReader",
+    "KafkaError",
     "Message",
     "OffsetsLost",
     "Past",

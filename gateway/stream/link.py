@@ -49,6 +49,10 @@ class Link:
         """Wait until a client stands; callers bring the deadline."""
         await self._ready.wait()
 
+    async def answers(self) -> bool:
+        """Whether a broker answers now; callers bring the deadline. A client stands for long after its broker fell."""
+        return self._client is not None and bool(await self._client.client.force_metadata_update())
+
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises KafkaError for an unknown topic; callers bring the deadline."""
         await self.ready()

@@ -127,8 +127,12 @@ class Producer:
 
     @property
     def connected(self) -> bool:
-        """Whether both connections stand; for readiness."""
+        """Whether both connections stand, as far as is known without asking."""
         return all(link.connected for link in self._links)
+
+    async def answers(self) -> bool:
+        """Whether Kafka answers over both connections now, for readiness; callers bring the deadline."""
+        return all(await asyncio.gather(*(link.answers() for link in self._links)))
 
     async def start(self, *, deadline_s: float = 10.0) -> bool:
         """Connect; False when Kafka is not there yet, in which case connecting goes on in the background."""

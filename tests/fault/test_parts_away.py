@@ -24,6 +24,8 @@ pytestmark = pytest.mark.fault
 
 AWAY_S = 3.0
 RECOVERY_S = 20.0
+PROBES = {"valkey": "redis", "kafka": "kafka", "postgres": "postgresql"}
+"""What `/readyz` calls a part."""
 
 
 @dataclass
@@ -108,13 +110,33 @@ async def away(part: Part, way: str) -> AsyncIterator[None]:
     children = processes_of(part)[1:]
     part.child.kill()
     await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
-    yield
-    part.start()
-    until = time.monotonic() + 60
-    while not part.ready():
-        assert part.child.alive(), part.child.said()
-        assert time.monotonic() < until
-        await asyncio.sleep(0.05)
+    try:
+        yield
+    finally:
+        part.start()
+        until = time.monotonic() + 60
+        while not part.ready():
+            assert part.child.alive(), part.child.said()
+            assert time.monotonic() < until
+            await asyncio.sleep(0.05)
+
+
+async def unready(gate: Gateway, name: str) -> None:
+    """`/readyz` names the part that is away, in time; the process itself is alive."""
+    answer = await gate.http.get("/readyz")
+    assert answer.status_code == 503, answer.text
+    part = answer.json()["parts"][PROBES[name]]
+    assert not part["ready"]
+    assert part["problems"]
+    assert answer.elapsed.total_seconds() < 2
+    assert (await gate.http.get("/healthz")).status_code == 200
+
+
+async def ready_again(gate: Gateway) -> None:
+    until = time.monotonic() + 10
+    while (answer := await gate.http.get("/readyz")).status_code != 200:
+        assert time.monotonic() < until, answer.text
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("way", ["stopped", "killed"])
@@ -125,8 +147,10 @@ async def test_a_part_away_is_answered_in_time_and_nothing_is_lost(world: World,
         async with away(world.parts[name], way):
             gone = time.monotonic()
             await asyncio.sleep(AWAY_S)
+            await unready(world.gate, name)
             back = time.monotonic()
         recovered_s = await shots.until_it_flows(RECOVERY_S)
+        await ready_again(world.gate)
     shots.check_answers()
     during = shots.messages(gone + 0.5, back - 2.0)
     assert during
@@ -146,8 +170,10 @@ async def test_without_postgresql_messages_go_on_until_the_beat_is_old(world: Wo
         async with away(world.parts["postgres"], "stopped"):
             gone = time.monotonic()
             await asyncio.sleep(13.0)
+            await unready(world.gate, "postgres")
             back = time.monotonic()
         recovered_s = await shots.until_it_flows(RECOVERY_S)
+        await ready_again(world.gate)
     shots.check_answers()
     assert {shot.status for shot in shots.messages(gone, gone + 6)} == {202}
     assert {shot.status for shot in shots.messages(gone + 11.5, back)} == {503}
@@ -193,6 +219,26 @@ async def test_a_withdrawal_that_could_not_be_recorded_is_not_acknowledged_and_t
     assert answer.status_code == 200, answer.text
     refused = await gate.post("/v1/messages", shipping(to))
     assert (refused.status_code, refused.json()["code"]) == (403, "suppressed")
+
+
+async def test_processes_that_start_while_kafka_is_away_wait_for_it(world: World) -> None:
+    """The ledger process, whose beat lets anything be sent at all, and deliver: neither gives up at once."""
+    gate = world.gate
+    for name in ("ledger", "deliver"):
+        gate.processes[name].stop()
+    async with away(world.parts["kafka"], "killed"):
+        gate.start("ledger", "deliver")
+        await asyncio.sleep(4.0)
+        assert world.pids().keys() == set(EVERY)
+        to = number()
+        await gate.orders([to])  # permissions do not need Kafka
+    await gate.ready("ledger", "deliver")
+    until = time.monotonic() + RECOVERY_S
+    while (answer := await gate.post("/v1/messages", shipping(to))).status_code == 503:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.2)
+    assert answer.status_code == 202, answer.text
+    await gate.until(answer.json()["id"], "delivered", within_s=20)
 
 
 # --- killing our own processes ---------------------------------------------------------------------------------------

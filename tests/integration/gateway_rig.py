@@ -310,6 +310,8 @@ async def gateway(
         try:
             running.start(*names)
             await running.ready(*names)
+            for _ in range(6 * int(settings.get("workers", "1"))):  # fresh connections, so that each worker is asked
+                await running.ready(*(name for name in names if name == "edge"))
             yield running
         finally:
             await asyncio.to_thread(running.stop)
