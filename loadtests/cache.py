@@ -56,10 +56,12 @@ async def fill(stack: Stack, teller: Teller, recipients: int, ordering: int) -> 
         before = int((await info(guard, "memory"))["used_memory"])
         teller.step("the cache, rebuilt from PostgreSQL")
         start = time.perf_counter()
-        done = await rebuild(
-            stack.postgres.endpoint, guard, lambda done, total: teller.progress(f"{done:,} of {total:,} rebuilt")
+        filled = await rebuild(
+            stack.postgres.endpoint,
+            guard,
+            lambda _stage, done, total: teller.progress(f"{done:,} of {total:,} rebuilt"),
         )
-        took = time.perf_counter() - start
+        took, done = time.perf_counter() - start, filled.recipients
         used = int((await info(guard, "memory"))["used_memory"]) - before
         teller.step(f"{ordering:,} recipients with an order each")
         await _add_ordering(stack, connection, guard, teller, recipients, ordering)
