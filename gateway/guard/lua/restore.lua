@@ -137,13 +137,17 @@ local function records(people, sets, requests)
   local replies, at, known = {}, #people, {}
   local read = redis.call('MGET', unpack(KEYS, #people + 1, #KEYS - #requests))
   for person, rows in ipairs(people) do
-    local counted = {}
+    local counted, once = {}, {}
     for _, row in ipairs(rows) do
       at = at + 1
       local key, raw, stands = KEYS[at], read[at - #people], nil
       if known[key] ~= nil then raw = known[key] end
       replies[#replies + 1], stands, known[key] = put_back(key, raw, row)
-      if stands and row[4] > 0 then counted[#counted + 1] = row end
+      local message = key .. row[3]
+      if stands and row[4] > 0 and not once[message] then
+        counted[#counted + 1] = row
+        once[message] = true
+      end
     end
     if #counted > 0 then windows(KEYS[person], counted, sets) end
   end
