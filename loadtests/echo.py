@@ -1,4 +1,7 @@
-"""The floor: an ASGI application that reads a body and answers 150 bytes of JSON. What any edge on uvicorn costs."""
+"""The floor: an ASGI application that reads a body and answers 150 bytes of JSON. What any edge on uvicorn costs.
+
+`python -m loadtests.echo PORT [log]`: with `log` it writes the access log, as uvicorn does unless it is told not to.
+"""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -30,6 +33,7 @@ async def app(
 
 
 if __name__ == "__main__":
+    logging = "log" in sys.argv[2:]
     uvicorn.run(
         app,
         host="127.0.0.1",
@@ -38,10 +42,10 @@ if __name__ == "__main__":
         http="httptools",
         ws="none",
         lifespan="off",
-        access_log=False,
+        access_log=logging,
         server_header=False,
         date_header=False,
-        log_level="warning",
+        log_level="info" if logging else "warning",
         backlog=2048,
         timeout_keep_alive=75,
     )

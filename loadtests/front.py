@@ -70,16 +70,19 @@ class Front:
     async def singles(self) -> list[Figure]:
         """Echo, single POST without a key, and with one, in turn."""
         port, echo = self._stack.floor()
+        logging_port, logging = self._stack.floor("log")
         await self._until_open(port)
+        await self._until_open(logging_port)
         body = next(self._messages.single(keyed=False)).partition(b"\r\n\r\n")[2]
         floor = itertools.repeat(post("/v1/messages", body, KEY))
         plain, keyed = self._messages.single(keyed=False), self._messages.single(keyed=True)
-        runs: dict[str, list[Round]] = {"echo": [], "plain": [], "keyed": []}
+        runs: dict[str, list[Round]] = {"echo": [], "logging": [], "plain": [], "keyed": []}
         for at in range(self._rounds + 1):
             seconds = self._seconds if at else WARM_S
             self._teller.step(f"single POST, {'round ' + str(at) if at else 'warming up'}: echo, plain, keyed")
             one = {
                 "echo": await self._single(port, echo, floor, seconds),
+                "logging": await self._single(logging_port, logging, floor, seconds),
                 "plain": await self._single(self._stack.port, self._edge, plain, seconds, keyed=False),
                 "keyed": await self._single(self._stack.port, self._edge, keyed, seconds, keyed=True),
             }
@@ -117,10 +120,12 @@ class Front:
         away = sum(run.outcome.statuses[503] for found in runs.values() for run in found)
         return [
             Figure("bare uvicorn echo, CPU per request", median(us["echo"]), "µs"),
+            Figure("the same with uvicorn's default access log", median(us["logging"]), "µs"),
             Figure("single POST, edge CPU per message", median(us["plain"]), "µs"),
             Figure("single POST with a key, edge CPU per message", median(us["keyed"]), "µs"),
             Figure("single POST : echo", ratio(us["plain"], us["echo"]), "x", OVER_ECHO, gates=True),
             Figure("single POST with a key : echo", ratio(us["keyed"], us["echo"]), "x", OVER_ECHO, gates=True),
+            Figure("single POST : echo with its default access log", ratio(us["plain"], us["logging"]), "x"),
             Figure("single POST, 64 connections", rate, "/s"),
             Figure("single POST, messages per admission call", self._singles / max(1, self._calls), ""),
             Figure("single POST, p50 at 64 connections", quantile(late, 0.5) * 1e3, "ms"),

@@ -99,10 +99,12 @@ class Stack:
         for process in ending:
             process.stop()
 
-    def floor(self) -> tuple[int, int]:
-        """Start the bare echo; its port and process id."""
+    def floor(self, *words: str) -> tuple[int, int]:
+        """Start a bare echo; its port and process id. `log`: with the access log that uvicorn writes by default."""
         port = free_port()
-        child = Child("echo", [sys.executable, "-m", "loadtests.echo", str(port)], log=self.home / "log/echo.log")
+        name = "-".join(("echo", *words))
+        command = [sys.executable, "-m", "loadtests.echo", str(port), *words]
+        child = Child(name, command, log=self.home / f"log/{name}.log")
         child.start()
         self.others.append(child)
         return port, _pid(child)
