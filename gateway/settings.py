@@ -20,6 +20,11 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Valkey or Redis; `redis+cluster://host:port` for a cluster"
     )
+    redis_trusted: bool = Field(
+        False,
+        description="For a server that denies CONFIG: you vouch for maxmemory-policy `noeviction` and "
+        "hash-max-listpack-value 512, which then go unread",
+    )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, comma-separated")
     database_url: SecretStr = Field(SecretStr("postgresql://assent@127.0.0.1:5432/assent"), description="PostgreSQL")
     pepper: SecretStr = Field(
@@ -32,7 +37,7 @@ class Settings(BaseSettings):
         3, description="Replication factor of topics made at first start"
     )
     host: str = Field("127.0.0.1", description="Where the edge listens")
-    port: Port = Field(8080, description="The edge's port; a process's own metrics port is given by --metrics-port")
+    port: Port = Field(8080, description="The edge's port; it serves /metrics too")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="uvicorn workers of the edge")
     carrier: Literal["simulator", "http"] = Field("simulator", description="The default carrier")
     carrier_url: str | None = Field(

@@ -45,7 +45,7 @@ async def prepare(settings: Settings) -> None:
 
 async def rebuild(settings: Settings, progress: Progress) -> Filled:
     """Fill the guard's cache from PostgreSQL and Kafka."""
-    guard = await Guard.connect(settings.redis_url, timeout_s=5.0)
+    guard = await Guard.connect(settings.redis_url, timeout_s=5.0, vouched=settings.redis_trusted)
     try:
         if problems := await guard.verify():
             raise Misconfigured("; ".join(problems))

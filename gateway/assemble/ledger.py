@@ -1,11 +1,31 @@
-"""Ledger: permissions from PostgreSQL to the guard, and where it is asked to, the release of held messages."""
+"""Ledger: permissions from PostgreSQL to the guard, and where it is asked to, the release of held messages.
 
+It gives its sign of life only while Redis may be trusted: one whose policy is changed to evict while we run stops every
+process within 10 s, as a dead ledger process would.
+"""
+
+from gateway import telemetry
 from gateway.assemble.hold import holding
-from gateway.assemble.parts import beside, open_parts, until_told
+from gateway.assemble.parts import Parts, beside, open_parts, until_told
 from gateway.assemble.recovering import recovery
+from gateway.contract.registry import Registry
 from gateway.ledger.projection import Projection
 from gateway.records import registry
 from gateway.settings import Settings
+
+log = telemetry.logger("assemble")
+
+
+class RedisNotTrustedError(Exception):
+    """The server may lose permissions by itself; its problems are in the log, and on /readyz."""
+
+
+async def announced(parts: Parts) -> Registry:
+    """What the next beat carries; raises, so that there is none, while the server may not hold permissions."""
+    if problems := await parts.guard.verify():
+        log.error("redis_not_trusted", problems=problems)
+        raise RedisNotTrustedError
+    return await registry.load(parts.pool)
 
 
 async def ledger(settings: Settings, with_hold: bool) -> None:
@@ -14,7 +34,7 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
         projection = Projection(
             settings.database_url.get_secret_value(),
             parts.guard,
-            lambda: registry.load(parts.pool),
+            lambda: announced(parts),
             recovery(settings, parts.guard, parts.packs),
         )
         if not with_hold:

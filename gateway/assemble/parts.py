@@ -1,6 +1,7 @@
 """What most processes share, opened in order and closed in reverse, and how a process lives until it is told to stop.
 
 A part that is away at start is waited for within `PATIENCE_S`; away later, the rooms' own deadlines and back-offs hold.
+A Redis that may evict, or that was filled by another version, is refused.
 """
 
 import asyncio
@@ -116,8 +117,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             "PostgreSQL", lambda: asyncpg.create_pool(dsn, min_size=1, max_size=POOL_MOST, command_timeout=COMMAND_S)
         )
         stack.push_async_callback(_close_pool, pool)
-        guard = await Guard.connect(settings.redis_url)
+        guard = await Guard.connect(settings.redis_url, vouched=settings.redis_trusted)
         stack.push_async_callback(guard.close)
+        if problems := await patiently("Redis", guard.verify):
+            raise Misconfigured(f"this Redis may not hold permissions: {'; '.join(problems)}")
         appender = Appender(pool, keys, guard)
         await appender.start()
         stack.push_async_callback(appender.stop)

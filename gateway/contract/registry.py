@@ -11,6 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.contract.decision import Class
 from gateway.contract.message import Slug
 
+SCOPE = (
+    r"^(all|class:(verification|transactional|marketing|consent)|sender:[a-z0-9][a-z0-9_-]{0,31}"
+    r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x2e\x30-\x7e]{1,128})$"
+)
+"""What a breaker can stop."""
+SCOPE_FORMS = (
+    "all",
+    "class:verification, class:transactional, class:marketing or class:consent",
+    "sender:<name>",
+    "port:<3 to 20 digits>",
+    "campaign:<name>",
+    "list_source:<name>",
+)
+"""The same in words."""
+ROLES = ("send", "consent", "read", "suppress", "operate")
+"""`operate`: breakers, erasure, everybody's messages. A carrier's callbacks need `carrier:<name>`."""
+ROLE = rf"^({'|'.join(ROLES)}|carrier:[a-z0-9][a-z0-9_-]{{0,31}})$"
+
 
 class Client(BaseModel):
     """An internal service: key digests (HMAC-SHA256 of the key, hex), what it may send, its quota."""
@@ -24,7 +42,7 @@ class Client(BaseModel):
     purposes: tuple[str, ...] = ("*",)
     """Purposes, topics (first segments), or `*`."""
     roles: tuple[str, ...] = ("send",)
-    """`send`, `consent`, `read`, `suppress`, `operate` (breakers); `carrier:<name>` for a carrier's callbacks."""
+    """Of `ROLES`, or `carrier:<name>`."""
     quota_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
 
 
@@ -61,4 +79,4 @@ class Registry(BaseModel):
     clients: tuple[Client, ...]
     senders: tuple[Sender, ...]
     breakers: tuple[str, ...] = ()
-    """Open scopes: `all`, `class:marketing`, `sender:acme`, `campaign:x`, `port:1069…`, `list_source:x`."""
+    """Open scopes, of the forms of `SCOPE`."""

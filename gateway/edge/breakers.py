@@ -13,6 +13,7 @@ from pydantic import BaseModel, StringConstraints
 
 from gateway.contract.consent import EventKind
 from gateway.contract.message import Strict
+from gateway.contract.registry import SCOPE
 from gateway.edge import acts
 from gateway.edge.callers import Caller, need
 from gateway.edge.strict import routes
@@ -21,16 +22,7 @@ from gateway.records import registry
 
 router = routes("operations")
 Asking = Annotated[Caller, need("operate")]
-Scope = Annotated[
-    str,
-    Path(
-        pattern=r"^(all|class:(verification|transactional|marketing|consent)|sender:[a-z0-9][a-z0-9_-]{0,31}"
-        r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x2e\x30-\x7e]{1,128})$",
-        examples=["sender:acme"],
-    ),
-]
-
-
+Scope = Annotated[str, Path(pattern=SCOPE, examples=["sender:acme"])]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 CONNECT_S = 1.0
 

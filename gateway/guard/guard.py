@@ -49,16 +49,20 @@ BLOCK_MS = 7 * 86_400_000
 class Guard:
     """See the module. `now_ms` replaces the server's clock in tests; 0 is the real one."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, vouched: bool = False) -> None:
         self._server = server
+        self._vouched = vouched
         self._plans = Plans()
         self.now_ms = 0
 
     @classmethod
-    async def connect(cls, url: str, *, timeout_s: float = 1.0) -> "Guard":
-        """`redis://`, `rediss://`, `unix://` or `redis+cluster://host:port,host:port`. Does not wait for the server."""
+    async def connect(cls, url: str, *, timeout_s: float = 1.0, vouched: bool = False) -> "Guard":
+        """`redis://`, `rediss://`, `unix://` or `redis+cluster://host:port,host:port`. Does not wait for the server.
+
+        `vouched`: the operator answers for settings that the server will not tell (`readiness.py`).
+        """
         server: Server = Cluster(url, timeout_s) if "+cluster://" in url else Standalone(url, timeout_s)
-        return cls(server)
+        return cls(server, vouched=vouched)
 
     @property
     def server(self) -> Server:
@@ -70,8 +74,8 @@ class Guard:
         await self._server.close()
 
     async def verify(self) -> list[str]:
-        """What keeps this server from being trusted; empty when nothing does."""
-        return await readiness.problems(self._server)
+        """What keeps this server from being trusted; empty when nothing does. Raises GuardUnavailable."""
+        return await readiness.problems(self._server, vouched=self._vouched)
 
     # --- idempotency keys ------------------------------------------------------------------------------------------
 
