@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import asyncpg
-from pydantic import TypeAdapter
+import orjson
 
-from gateway.contract.consent import State
 from gateway.contract.ids import LANES
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
+from gateway.guard.person import encode_raw
 from gateway.ledger.day import MESSAGES, Progress
 from gateway.ledger.recovery import Recovery
 from gateway.ledger.rows import Connection
@@ -35,8 +35,6 @@ STATES = "SELECT subject, state FROM subject_states WHERE lane = ANY($1::smallin
 HEAD = "SELECT seq FROM ledger_head"
 FILLED = "SELECT EXISTS (SELECT FROM cache_filled)"
 REMEMBER = "INSERT INTO cache_filled DEFAULT VALUES ON CONFLICT DO NOTHING"
-
-_STATES = TypeAdapter(list[State])
 
 
 class Filled(NamedTuple):
@@ -122,7 +120,8 @@ async def _stream(connection: Connection, guard: Guard, lanes: Sequence[int], te
 
 async def _apply(guard: Guard, page: Sequence[tuple[bytes, bytes]]) -> int:
     """One page. `blocking`: a failover half-way must not lose a page that the cursor will speak for."""
-    states = _STATES.validate_json(b"[" + b",".join(raw for _, raw in page) + b"]")
+    states = orjson.loads(b"[" + b",".join([raw for _, raw in page]) + b"]")
+    encoded = [(subject, encode_raw(state)) for (subject, _), state in zip(page, states, strict=True)]
     async with asyncio.timeout(PAGE_S):
-        await guard.apply([(subject, state) for (subject, _), state in zip(page, states, strict=True)], blocking=True)
+        await guard.apply_encoded(encoded, blocking=True)
     return len(page)
