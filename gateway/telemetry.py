@@ -6,11 +6,12 @@ Logs are JSON lines with an event name and fields; `masked` fields only (see `co
 """
 
 import logging
+import os
 import sys
 import traceback
 from bisect import bisect_left
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -46,12 +47,12 @@ class Count:
 
 
 class Level:
-    """A gauge; across processes the last written of each process is summed over live ones."""
+    """A gauge; across processes the last written of each live one is summed, or the highest is shown."""
 
-    __slots__ = ("_gauge", "_pending", "help", "labels", "name")
+    __slots__ = ("_gauge", "_pending", "help", "labels", "mode", "name")
 
-    def __init__(self, name: str, help: str, *labels: str) -> None:  # noqa: A002 - Prometheus' own word
-        self.name, self.help, self.labels = name, help, labels
+    def __init__(self, name: str, help: str, *labels: str, mode: Literal["sum", "max"] = "sum") -> None:  # noqa: A002
+        self.name, self.help, self.labels, self.mode = name, help, labels, mode
         self._pending: dict[tuple[str, ...], float] = {}
         self._gauge: Gauge | None = None
         _ALL.append(self)
@@ -63,7 +64,8 @@ class Level:
     def flush(self) -> None:
         """Move what was set into Prometheus."""
         if self._gauge is None:
-            self._gauge = Gauge(self.name, self.help, self.labels, registry=REGISTRY, multiprocess_mode="livesum")
+            mode: Literal["livesum", "livemax"] = "livesum" if self.mode == "sum" else "livemax"
+            self._gauge = Gauge(self.name, self.help, self.labels, registry=REGISTRY, multiprocess_mode=mode)
         for values, value in self._pending.items():
             (self._gauge.labels(*values) if values else self._gauge).set(value)
         self._pending.clear()
@@ -130,7 +132,7 @@ WAIT_SECONDS = Spread(
     "assent_wait_seconds", "Acceptance to submit, seconds, by class.", "cls", buckets=(*FAST, 5.0, 10.0, 60.0)
 )
 SLOTS = Level("assent_carrier_slots_used", "Messages in flight to a carrier.", "carrier")
-HELD = Level("assent_held_messages", "Messages waiting in the due table.")
+HELD = Level("assent_held_messages", "Messages waiting in the due table.", mode="max")
 RELEASED = Count("assent_released_total", "Held messages released, by outcome.", "outcome")
 # --- settlement ----------------------------------------------------------------------------------------------------
 RECEIPTS = Count(
@@ -148,10 +150,10 @@ REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")
-CURSOR = Level("assent_projection_cursor", "Last event applied to every lane.")
-HEAD = Level("assent_events_head", "Last event appended.")
+CURSOR = Level("assent_projection_cursor", "Last event applied to every lane.", mode="max")
+HEAD = Level("assent_events_head", "Last event appended.", mode="max")
 BEAT_AGE = Level(
-    "assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as this process sees it."
+    "assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as processes see it.", mode="max"
 )
 COLD = Count("assent_cache_cold_total", "Admissions refused because the cache was behind PostgreSQL.")
 
@@ -167,9 +169,29 @@ def exposition(shared: Path | None) -> bytes:
     flush()
     if shared is None:
         return generate_latest(REGISTRY)
+    _forget_the_dead(shared)
     merged = CollectorRegistry()
     multiprocess.MultiProcessCollector(merged, str(shared))  # type: ignore[no-untyped-call]
-    return generate_latest(merged)
+    text = generate_latest(merged)
+    return text + b"".join(_head(metric) for metric in _ALL if b"# TYPE %s " % metric.name.encode() not in text)
+
+
+def _head(metric: Count | Level | Spread) -> bytes:
+    """What a metric that nobody has touched yet looks like: several processes' files know nothing of it."""
+    kind = {Count: "counter", Level: "gauge", Spread: "histogram"}[type(metric)]
+    return f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {kind}\n".encode()
+
+
+def _forget_the_dead(shared: Path) -> None:
+    """A process that ended has no level any more; its file would go on being added."""
+    for file in shared.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            multiprocess.mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue
 
 
 def metrics() -> tuple[Count | Level | Spread, ...]:

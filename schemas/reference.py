@@ -33,16 +33,21 @@ def settings() -> str:
     return NOTICE + text + _table(("variable", "default", "meaning"), rows)
 
 
+def _kind(metric: telemetry.Count | telemetry.Level | telemetry.Spread) -> str:
+    return f"level, {metric.mode}" if isinstance(metric, telemetry.Level) else type(metric).__name__.lower()
+
+
 def metrics() -> str:
     """docs/metrics.md."""
     rows = [
-        (f"`{metric.name}`", type(metric).__name__.lower(), ", ".join(metric.labels) or "—", metric.help)
+        (f"`{metric.name}`", _kind(metric), ", ".join(metric.labels) or "—", metric.help)
         for metric in telemetry.metrics()
     ]
     text = (
         "# Metrics\n\n`GET /metrics` of the edge shows every process that shares its metrics folder; elsewhere each "
         "process\nserves its own (`ASSENT_METRICS_PORT`). `count` is a Prometheus counter, `level` a gauge, `spread` a "
-        "histogram.\nLabels come from closed sets: never a number, a text, an id or a subject.\n\n"
+        "histogram.\nOver processes that share a folder, counters and histograms are added up; a gauge is the `sum` or "
+        "the `max` of\nthose that live. Labels come from closed sets: never a number, a text, an id or a subject.\n\n"
     )
     return NOTICE + text + _table(("metric", "kind", "labels", "meaning"), rows)
 
