@@ -6,7 +6,6 @@ they differ from what the models say. Nothing here is read at run time.
 """
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import reference  # noqa: E402 - run as a script, the package may not be install
 
 from gateway.contract.decision import Class  # noqa: E402 - run as a script, the package may not be installed
 from gateway.contract.wire import Accepted, DeadLetter, Receipt, Record, Reply, Result  # noqa: E402
+from gateway.edge.app import openapi_document  # noqa: E402
 from gateway.stream.topics import Topics, settings_of  # noqa: E402
 
 KINDS: dict[str, type[Record]] = {
@@ -148,11 +148,8 @@ def stream_documents() -> dict[str, bytes]:
 
 
 def edge_documents() -> dict[str, bytes]:
-    """The edge's OpenAPI, from `gateway.edge.app.openapi_document()`; nothing while there is none."""
-    if importlib.util.find_spec("gateway.edge.app") is None:
-        return {}
-    make = getattr(importlib.import_module("gateway.edge.app"), "openapi_document", None)
-    return {} if make is None else {"openapi.json": _json(make())}
+    """The edge's OpenAPI."""
+    return {"openapi.json": _json(openapi_document())}
 
 
 def _json(document: dict[str, Any]) -> bytes:

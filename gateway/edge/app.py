@@ -106,6 +106,17 @@ def create_app(open_gate: OpenGate) -> Edge:
     return Edge(open_gate)
 
 
+def openapi_document() -> dict[str, Any]:
+    """The document of an edge that is never started, for `schemas/`."""
+    return create_app(_unopened).openapi()
+
+
+@asynccontextmanager
+async def _unopened() -> AsyncIterator[Gate]:
+    raise RuntimeError("made for its document alone")
+    yield
+
+
 def _lifespan(open_gate: OpenGate) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
