@@ -1,12 +1,13 @@
 """The edge: HTTP by uvicorn; each worker opens its own parts before its first request and closes them at its end."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
 
-from gateway.assemble.parts import GRACE_S, READY_FD, Misconfigured, carrier_name, open_parts, say_ready, secrets
+from gateway.assemble.parts import GRACE_S, READY_FD, Misconfigured, carrier_name, open_parts, say_ready
 from gateway.edge.app import Edge, create_app
 from gateway.edge.gate import Gate
 from gateway.ledger.reading import Reading
@@ -17,7 +18,7 @@ def edge(settings: Settings) -> None:
     """Serve HTTP with `settings.workers` workers until told to stop."""
     if settings.local and settings.host not in {"127.0.0.1", "::1", "localhost"}:
         raise Misconfigured("the local profile has well-known keys: it listens on loopback only")
-    secrets(settings)
+    asyncio.run(_tried(settings))
     if settings.workers > 1:
         os.environ.pop(READY_FD, None)  # spawned workers do not inherit it; /readyz speaks for them
     uvicorn.run(
@@ -39,6 +40,15 @@ def edge(settings: Settings) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+async def _tried(settings: Settings) -> None:
+    """Open every part once before there is a worker: what is wrong is then a line and an exit status.
+
+    A worker could only say it in a traceback, and several would be started again for ever.
+    """
+    async with open_parts(settings):
+        pass
 
 
 def edge_app() -> Edge:
