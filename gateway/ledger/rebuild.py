@@ -27,8 +27,8 @@ from gateway.ledger.recovery import Recovery
 from gateway.ledger.rows import Connection
 
 RECIPIENTS = "recipients"
-PAGE = 4_000
-APPLYING = 2
+PAGE = 1_000
+APPLYING = 4
 PAGE_S = 10.0
 COUNT = "SELECT count(*) FROM subject_states WHERE lane = ANY($1::smallint[])"
 STATES = "SELECT subject, state FROM subject_states WHERE lane = ANY($1::smallint[])"
