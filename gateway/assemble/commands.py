@@ -1,6 +1,7 @@
 """What an operator runs once: prepare, rebuild, stop and resume, add clients and senders."""
 
 import asyncio
+import gc
 import secrets as random
 import time
 import uuid
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from gateway import telemetry
-from gateway.assemble.parts import COMMAND_S, Misconfigured, patiently, secrets
+from gateway.assemble.parts import COLLECT, COMMAND_S, Misconfigured, patiently, secrets
 from gateway.assemble.recovering import recovery
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import Client, Sender
@@ -45,6 +46,7 @@ async def prepare(settings: Settings) -> None:
 
 async def rebuild(settings: Settings, progress: Progress) -> Filled:
     """Fill the guard's cache from PostgreSQL and Kafka."""
+    gc.set_threshold(*COLLECT)
     guard = await Guard.connect(settings.redis_url, timeout_s=5.0, vouched=settings.redis_trusted)
     try:
         if problems := await guard.verify():

@@ -41,6 +41,8 @@ from gateway.guard.server import Server, Standalone
 T = TypeVar("T")
 CALL = 64
 """Messages in one call: 500 would hold the server for 7 ms."""
+FLIGHTS = 4
+"""Calls of one `restore` on the way at once: the server works while the next are packed."""
 DONE_MS = 3_600_000
 """Life of an unbound record after `done`; later refunds use PostgreSQL."""
 BLOCK_MS = 7 * 86_400_000
@@ -215,7 +217,15 @@ class Guard:
                 written[at] = new == 1
             return [None] * len(part)
 
-        await self._sliced(restoring.people(items, CALL), lambda person: lane_of(person[0][1].subject), call)
+        persons = restoring.people(items, CALL)
+        flights = asyncio.Semaphore(FLIGHTS)
+
+        async def some(part: Sequence[Person]) -> None:
+            async with flights:
+                await self._sliced(part, lambda person: lane_of(person[0][1].subject), call)
+
+        size = CALL if self._server.mixes_lanes else CALL * LANES
+        await asyncio.gather(*(some(persons[at : at + size]) for at in range(0, len(persons), size)))
         return written
 
     async def rebind(self, items: Sequence[Rebound]) -> None:

@@ -34,6 +34,8 @@ NEAR_MS = 20_000
 COPY_MS = 60_000
 """A record appended so long after its id was made may be a copy of one below the commit."""
 CHUNK = 2048
+STRETCH = 256
+"""Records decoded between two turns of the loop: what is being written goes on meanwhile."""
 WRITING = 3
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
@@ -115,11 +117,14 @@ class Day:
         published = self._returning.published
         async for place, records in self._past.read(spans):
             number, commit = place.partition, committed[place]
-            items = self._made(records, partial(_published, published, number, commit))
-            for chunk in gathered[place].add(items, last=records[-1].offset + 1 >= spans[place][1]):
-                await self._writer.messages(chunk)
-            await self._writer.bindings()
-            self._tell(len(records))
+            for start in range(0, len(records), STRETCH):
+                stretch = records[start : start + STRETCH]
+                items = self._made(stretch, partial(_published, published, number, commit))
+                for chunk in gathered[place].add(items, last=stretch[-1].offset + 1 >= spans[place][1]):
+                    await self._writer.messages(chunk)
+                await self._writer.bindings()
+                self._tell(len(stretch))
+                await asyncio.sleep(0)
 
     def _made(
         self, records: Sequence[Any], make: Callable[[Mapping[str, Any], int], Restored | None]

@@ -23,8 +23,11 @@ local RANK = {[HELD] = 1, [RESERVED] = 2, [TAKEN] = 3, [UNWRITTEN] = 3, [DONE] =
 
 -- nil or the bytes to write; whether the message's windows count; the state found
 local function better(raw, given)
+  if not raw then
+    local state, flags = string.byte(given, 1, 2)
+    return given, state ~= VOID and bits_and(flags, REFUNDED) == 0
+  end
   local state, flags, attempt, partition, offset, stamp, basis, entry, length, from = head_of(given)
-  if not raw then return given, state ~= VOID and bits_and(flags, REFUNDED) == 0 end
   local found, set, was, _, _, before, _, _, size, at = head_of(raw)
   local stands = found ~= VOID and state ~= VOID and bits_and(bits_or(set, flags), REFUNDED) == 0
   local newer = attempt > was
@@ -41,6 +44,7 @@ end
 
 -- the log with these stamps (ascending) in their places, and whether that is anything new
 local function merged(log, stamps)
+  if not log and not stamps[2] then return struct.pack(STAMP, stamps[1]), true end
   local all, at, i, size = {}, 1, 1, log and #log or 0
   while at <= size or stamps[i] do
     local here, given = at <= size and stamp_at(STAMP, log, at) or math.huge, stamps[i] or math.huge
