@@ -6,7 +6,7 @@ process within 10 s, as a dead ledger process would.
 
 from gateway import telemetry
 from gateway.assemble.hold import holding
-from gateway.assemble.parts import Parts, beside, open_parts, until_told
+from gateway.assemble.parts import Parts, beside, ended, open_parts, until_told
 from gateway.assemble.recovering import recovery
 from gateway.contract.registry import Registry
 from gateway.ledger.projection import Projection
@@ -40,5 +40,5 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
         if not with_hold:
             await until_told(settings, projection.run())
             return
-        async with beside(projection.run()), holding(parts) as hold_loop:
-            await until_told(settings, hold_loop.run())
+        async with beside(projection.run()) as projecting, holding(parts) as hold_loop:
+            await until_told(settings, hold_loop.run(), ended(projecting))

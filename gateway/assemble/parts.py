@@ -141,15 +141,19 @@ async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
 
 
 @asynccontextmanager
-async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run loops beside the body; the first that fails is the body's fault too."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
+async def beside(loop: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a loop beside the body. One that the process cannot do without is also awaited in it: `ended`."""
+    task = asyncio.create_task(loop)
     try:
-        yield
+        yield task
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Until a task ends that is somebody else's to cancel; its fault is raised here."""
+    await asyncio.shield(task)
 
 
 async def _flushing() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.assemble.parts import GRACE_S, Parts, open_parts, until_told
+from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, until_told
 from gateway.settings import Settings
 from gateway.settle.replies import Registry as Owners
 from gateway.settle.settle import Settle
@@ -26,7 +26,7 @@ async def settle(settings: Settings) -> None:
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))
         try:
-            await until_told(settings, _shielded(work))
+            await until_told(settings, ended(work))
         finally:
             stop.set()
             await asyncio.wait([work], timeout=GRACE_S)
@@ -36,7 +36,3 @@ def _owners(parts: Parts) -> Owners | None:
     """Whose port a reply came to; unknown until the registry has been read."""
     known = parts.cfg.registry
     return None if known is None else Owners(known.senders, parts.packs)
-
-
-async def _shielded(work: "asyncio.Task[None]") -> None:
-    await asyncio.shield(work)

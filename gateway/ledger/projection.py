@@ -98,12 +98,20 @@ class Projection:
             await _lock(connection)
             _log.info("projection_started")
             self.seq = -1
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._tend(connection))
-                group.create_task(self._follow(connection))
-                group.create_task(self._send_beats())
+            await asyncio.create_task(self._project(connection))
         finally:
             await _close(connection)
+
+    async def _project(self, connection: Connection) -> None:
+        """The loops until the first fails, on a task that ends with them.
+
+        A group whose member failed leaves a cancellation counted on its task, and before Python 3.11.4 a timeout on
+        such a task comes out as a cancellation: closing the connection would have ended the projection for good.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tend(connection))
+            group.create_task(self._follow(connection))
+            group.create_task(self._send_beats())
 
     async def _follow(self, connection: Connection) -> None:
         while True:
