@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.contract.consent import Event, EventKind, State
+from gateway.contract.consent import Event, EventKind
 from gateway.contract.ids import LANES
 from gateway.contract.registry import Registry
 from gateway.guard import keys as guard_keys
@@ -30,14 +30,14 @@ PEOPLE = [f"+86139{n:08d}" for n in range(120)]
 
 
 class Interrupted(Guard):
-    """A real guard with a hook before each `apply`, where faults are put."""
+    """A real guard with a hook before each write of states, where faults are put."""
 
     before_apply: Callable[[], Awaitable[None]] | None = None
 
-    async def apply(self, states: Sequence[tuple[bytes, State]], *, blocking: bool = False) -> list[int]:
+    async def apply_encoded(self, states: Sequence[tuple[bytes, bytes]], *, blocking: bool = False) -> list[int]:
         if self.before_apply is not None:
             await self.before_apply()
-        return await super().apply(states, blocking=blocking)
+        return await super().apply_encoded(states, blocking=blocking)
 
 
 @pytest.fixture(scope="module")
