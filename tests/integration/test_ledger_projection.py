@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.contract.consent import Event, EventKind
+from gateway.contract.consent import Event, EventKind, State
 from gateway.contract.ids import LANES
 from gateway.contract.registry import Registry
 from gateway.guard import keys as guard_keys
