@@ -200,3 +200,23 @@ async def test_a_retry_whose_requeue_was_lost_is_released(guard: Guard) -> None:
     await guard.done([ask.id])
     (late,) = await guard.admit([ask._replace(mode=Mode.RELEASE, attempt=3)], SEQ)
     assert (late.replay, late.state) == (True, "done")
+
+
+async def test_on_a_cluster_each_lane_is_put_back_where_it_lives(cluster_url: str) -> None:
+    guard = await Guard.connect(cluster_url, timeout_s=5)
+    try:
+        items = [bare(bound=True, answer=b"answer") for _ in range(300)]
+        digests = [os.urandom(16) for _ in items]
+        value = [keys.raw_id(item.id) + b"p" * 16 for item in items]
+        for _ in range(2):
+            await guard.restore(items)
+            await guard.rebind([Rebound(*one, 60_000) for one in zip(digests, value, strict=True)])
+        views = [await guard.record(item.id) for item in items]
+        assert {view and (view.state, view.answer) for view in views} == {("reserved", b"answer")}
+        await guard.set_cursors(SEQ)
+        bound = await guard.bind([Binding(digest, new_id(1), b"p" * 16) for digest in digests])
+        assert [one.id for one in bound] == [item.id for item in items]
+        stamps = [Stamps(item.subject, "Y", [NOW - DAY], 365 * DAY) for item in items]
+        assert await guard.restore_stamps(stamps) == [True] * 300
+    finally:
+        await guard.close()

@@ -2,10 +2,13 @@
 
 import asyncio
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -237,6 +240,23 @@ async def test_putting_back_twice_changes_nothing(rig: Lanes, database_url: str)
     assert done == total
 
 
+async def test_half_of_the_lanes(rig: Lanes) -> None:
+    """One node of a cluster comes back empty: its lanes heal, the others are not touched."""
+    people = [number() for _ in range(40)]
+    first = [await rig.ask(one, text="Once", idempotency_key=f"h{n}") for n, one in enumerate(people)]
+    before = await rig.everything()
+    lost = [tag.encode() for tag in keys.TAGS[:8]]
+    gone = [key for key in await rig.guard.server.command("KEYS", "*") if key[2:].partition(b"}")[0] in lost]
+    await rig.guard.server.command("DEL", *gone)
+    cursors = await Cursors(rig.guard.server).read()
+    assert {cursor is None for cursor in cursors[8:]} == {False}
+    await rig.healed()
+    after = await rig.everything(b"wiu")
+    assert after == {key: value for key, value in before.items() if key[:1] in {b"w", b"i", b"u"}}
+    again = [await rig.ask(one, text="Once", idempotency_key=f"h{n}") for n, one in enumerate(people)]
+    assert again == [answer._replace(replayed=True) for answer in first]  # type: ignore[union-attr]
+
+
 async def test_held_messages_are_released_once(rig: Lanes, database_url: str) -> None:
     people = [number() for _ in range(20)]
     await rig.know(people)
@@ -316,6 +336,29 @@ async def test_a_backlog_is_delivered_once_though_its_records_are_forgotten(rig:
     assert reached < len(ids), "flushed too late to show anything"
     assert len(copies) >= len(ids) // 3
     assert wire(rig, ids) == once(ids)
+
+
+async def test_a_deliverer_is_killed_and_its_claims_are_forgotten(
+    rig: Lanes, redis_url: str, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    """Whoever comes next finds out from what was put back what may have been written, and sends none of it again."""
+    ids = await rig.send([number() for _ in range(500)])
+    log, words = tmp_path / "wire.log", ["-m", "tests.integration.deliver_rig", redis_url, kafka_bootstrap]
+    with subprocess.Popen([sys.executable, *words, rig.topics.prefix, str(log)]) as process:  # noqa: ASYNC220
+        until = time.monotonic() + 20
+        while not log.exists() or len(log.read_text().splitlines()) < 130:
+            assert time.monotonic() < until, "the deliverer never submitted"
+            await asyncio.sleep(0.005)
+        process.kill()
+    before = log.read_text().splitlines()
+    await rig.forget_and_heal()
+    async with rig.delivering():
+        found = await reported(rig, ids, within_s=30)
+    assert 0 < len(before) < len(ids), "killed too early or too late to show anything"
+    sent = Counter(before) + wire(rig, ids)
+    assert max(sent.values()) == 1, "twice"
+    unsent = {one for one in ids if one not in sent}
+    assert unsent <= {one for one in ids if {result.outcome for result in found[one]} == {"doubtful"}}, "lost"
 
 
 async def test_without_kafka_the_lanes_stay_cold(rig: Lanes, redis_url: str, database_url: str) -> None:
