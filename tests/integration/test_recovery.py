@@ -342,7 +342,11 @@ async def test_a_deliverer_is_killed_and_its_claims_are_forgotten(
     rig: Lanes, redis_url: str, kafka_bootstrap: str, tmp_path: Path
 ) -> None:
     """Whoever comes next finds out from what was put back what may have been written, and sends none of it again."""
-    ids = await rig.send([number() for _ in range(500)])
+    people = [number() for _ in range(500)]
+    await rig.know(people)
+    keyed = await asyncio.gather(*(rig.ask(one, idempotency_key=f"d{one}") for one in people))
+    ids = [answer.id for answer in keyed if isinstance(answer, Answer)]
+    assert len(ids) == len(people)
     log, words = tmp_path / "wire.log", ["-m", "tests.integration.deliver_rig", redis_url, kafka_bootstrap]
     with subprocess.Popen([sys.executable, *words, rig.topics.prefix, str(log)]) as process:  # noqa: ASYNC220
         until = time.monotonic() + 20
