@@ -10,12 +10,12 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-import hiredis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway.guard.link import Argument, Link, LinkLost, open_link
+from gateway.guard.link import Argument, Command, Link, LinkLost, address, open_link
 from gateway.guard.scripts import Script
 
-FAULTS = (hiredis.HiredisError, LinkLost, OSError, TimeoutError)
+FAULTS = (RedisError, LinkLost, OSError, TimeoutError)
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -25,8 +25,12 @@ class GuardUnavailable(Exception):  # noqa: N818 - it names a state, as the 503 
 
 def unavailable(name: Argument, fault: BaseException) -> GuardUnavailable:
     """What a fault may say in a log: its kind, the server's error word and the script's line, never an argument."""
-    words = re.findall(r"^[A-Z]{2,}\b|user_script:\d+", str(fault))
-    return GuardUnavailable(" ".join((f"{name!s}:", type(fault).__name__, *dict.fromkeys(words))))
+    said = f"{getattr(fault, 'status_code', None) or ''} {fault}".lstrip()
+    words = re.findall(r"^[A-Z]{2,}\b|user_script:\d+", said)
+    beneath = (
+        fault.__context__ if isinstance(fault.__context__, OSError) else fault
+    )  # redis-py wraps what connecting raised
+    return GuardUnavailable(" ".join((f"{name!s}:", type(beneath).__name__, *dict.fromkeys(words))))
 
 
 class Server(Protocol):
@@ -55,9 +59,8 @@ async def evaluate(call: Call, script: Script, keys: Sequence[bytes], args: Sequ
     """One EVALSHA through `call`; a script the server does not know is loaded first, so nothing runs twice."""
     try:
         return await call("EVALSHA", script.sha, len(keys), *keys, *args)
-    except hiredis.ReplyError as fault:
-        if not str(fault).startswith("NOSCRIPT"):
-            raise
+    except NoScriptError:
+        pass
     await call("SCRIPT", "LOAD", script.text)
     return await call("EVALSHA", script.sha, len(keys), *keys, *args)
 
@@ -77,42 +80,44 @@ async def confirmed(
 class Wire:
     """One link at a time to one address, opened when needed; every call ends within the deadline."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._url = url
+    def __init__(self, to: dict[str, Any], timeout_s: float) -> None:
+        self._to = to
         self._timeout_s = timeout_s
         self._link: Link | None = None
         self._opening = asyncio.Lock()
 
-    async def call(self, *args: Argument, asking: bool = False) -> Any:
-        """One command. Raises hiredis.ReplyError as the server says it, GuardUnavailable for everything else.
+    async def call(self, *args: Argument) -> Any:
+        """One command. Raises ResponseError as the server says it, GuardUnavailable for everything else.
 
         A reply that is late condemns the link: see `link.py`.
         """
+        return await self.calls(args)
+
+    async def calls(self, *commands: Command) -> Any:
+        """Commands that go out together; the reply to the last one."""
         link = self._link
         try:
             async with asyncio.timeout(self._timeout_s):
                 if link is None or link.lost:
                     link = await self._open()
-                if asking:
-                    link.send(("ASKING",))
-                return await link.send(args)
-        except hiredis.ReplyError:
+                return await link.call(*commands)
+        except ResponseError:
             raise
         except FAULTS as fault:
             if isinstance(fault, TimeoutError) and link is not None:
                 link.drop()
-            raise unavailable(args[0], fault) from None
+            raise unavailable(commands[-1][0], fault) from None
 
     async def _open(self) -> Link:
         async with self._opening:
             if self._link is None or self._link.lost:
-                self._link = await open_link(self._url)
+                self._link = await open_link(self._to)
             return self._link
 
-    def close(self) -> None:
-        """Drop the link."""
+    async def close(self) -> None:
+        """Close the link."""
         if self._link is not None:
-            self._link.drop()
+            await self._link.close()
 
 
 class Standalone:
@@ -121,29 +126,29 @@ class Standalone:
     mixes_lanes = True
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._main = Wire(url, timeout_s)
-        self._confirming = Wire(url, timeout_s)
+        self._main = Wire(address(url), timeout_s)
+        self._confirming = Wire(address(url), timeout_s)
         self._timeout_s = timeout_s
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
         """One EVALSHA."""
         try:
             return await evaluate(self._main.call, script, keys, args)
-        except hiredis.ReplyError as fault:
+        except ResponseError as fault:
             raise unavailable(script.name, fault) from None
 
     async def run_replicated(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
         """One EVALSHA, confirmed by a replica where there is one."""
         try:
             return await confirmed(self._confirming.call, self._timeout_s, script, keys, args)
-        except hiredis.ReplyError as fault:
+        except ResponseError as fault:
             raise unavailable(script.name, fault) from None
 
     async def command(self, *args: Argument) -> Any:
         """One command."""
         try:
             return await self._main.call(*args)
-        except hiredis.ReplyError as fault:
+        except ResponseError as fault:
             raise unavailable(args[0], fault) from None
 
     async def primaries(self, *args: Argument) -> list[Any]:
@@ -151,6 +156,6 @@ class Standalone:
         return [await self.command(*args)]
 
     async def close(self) -> None:
-        """Drop both links."""
-        self._main.close()
-        self._confirming.close()
+        """Close both links."""
+        await self._main.close()
+        await self._confirming.close()

@@ -26,7 +26,7 @@ ROOMS = {
 PROCESSES = {"edge", "deliver", "settle", "ledger", "hold"}
 PARTS = {"valkey", "postgres", "kafka"}
 FOREIGN = {
-    "hiredis": {"guard"},
+    "redis": {"guard"},
     "aiokafka": {"stream", "deliver"},
     "asyncpg": {"ledger", "records", "assemble", "deliver", "settle", "edge"},
     "fastapi": {"edge"},

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from gateway.contract.codes import Code
 from gateway.contract.consent import Suppression
 from gateway.contract.decision import Reason
 from gateway.contract.ids import LANES
 from gateway.guard import Attempt, Binding, Cfg, Guard, GuardUnavailable, Lease, Outcome, Review, keys, person
-from gateway.guard.cluster import slot_of
 from gateway.guard.link import IN_FLIGHT
 from gateway.local.parts import Part, bring_up
 from tests.integration.guard_asks import HOUR, SEQ, a_claim, a_customer, a_plan, an_ask, back, permissive, window
@@ -106,7 +106,7 @@ async def test_a_slot_that_moved_is_followed(cluster: Guard, cluster_url: str) -
     nodes = [redis.Redis(port=port) for port in ports]
     ids = [node.execute_command("CLUSTER", "MYID") for node in nodes]
     subject = await a_customer(cluster, 0)  # its slot belongs to the first node
-    slot = slot_of(keys.PERSON[subject[0]] + subject)
+    slot = key_slot(keys.PERSON[subject[0]] + subject)
     ask = an_ask(subject, PLAN)
     nodes[1].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
     nodes[0].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
@@ -123,6 +123,44 @@ async def test_a_slot_that_moved_is_followed(cluster: Guard, cluster_url: str) -
     finally:
         for node in nodes:
             node.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+
+
+async def test_a_frozen_node_holds_up_its_own_lanes_only(cluster: Guard, cluster_url: str) -> None:
+    guard = await Guard.connect(cluster_url, timeout_s=0.5)
+    asks = [an_ask(await a_customer(cluster, lane), PLAN) for lane in (1, 8, 15)]  # a node each
+    port = int(cluster_url.split(",", maxsplit=1)[0].rpartition(":")[2])
+    pid = redis.Redis(port=port).info("server")["process_id"]
+    assert [v.code for ask in asks[1:] for v in await guard.admit([ask], SEQ)] == [None, None]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with takes(0.25, 0.7), pytest.raises(GuardUnavailable):
+            await guard.admit(asks[:1], SEQ)
+        for ask in asks[1:] * 3:  # the map is read again, elsewhere; nobody else waits for the frozen node
+            with takes(0, 0.25):
+                assert (await guard.admit([ask], SEQ))[0].replay
+            await asyncio.sleep(0.2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (await guard.admit(asks[:1], SEQ))[0].code is None
+    await guard.close()
+
+
+async def test_many_first_calls_at_once(cluster_url: str, cluster: Guard) -> None:
+    """All of them wait for one reading of the map."""
+    asks = [an_ask(await a_customer(cluster, lane), PLAN) for lane in range(LANES)]
+    guard = await Guard.connect(cluster_url, timeout_s=2)
+    verdicts = await asyncio.gather(*(guard.admit([ask], SEQ) for ask in asks))
+    assert [v.code for (v,) in verdicts] == [None] * LANES
+    await guard.close()
+
+
+async def test_no_cluster_there(valkey_url: str) -> None:
+    for url in ("redis+cluster://127.0.0.1:1,127.0.0.1:2", valkey_url.replace("redis://", "redis+cluster://")):
+        guard = await Guard.connect(url, timeout_s=0.5)
+        for _ in range(2):
+            with takes(0, 0.6), pytest.raises(GuardUnavailable):
+                await guard.cursors()
+        await guard.close()
 
 
 async def test_cfg_and_leases_on_a_cluster(cluster: Guard) -> None:
