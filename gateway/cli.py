@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -67,18 +67,31 @@ def _settings(home: Path | None = None) -> "Settings":
         raise typer.Exit(1) from None
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a process to its end; a wrong setting is told in a line."""
+def _run(work: Coroutine[Any, Any, Any], *, brief: bool = False) -> Any:
+    """Run to the end. A fault that was foreseen is one line and status 1; any other is logged by its place.
+
+    `brief`: an operator's command, whose parts may be away. A process waits for them, and its log says where it ended.
+    """
     import uvloop
 
-    from gateway.assemble.parts import Misconfigured
+    from gateway.assemble.faults import told
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
-    except Misconfigured as wrong:
-        typer.echo(f"assent: {wrong}", err=True)
-        raise typer.Exit(1) from None
+    except Exception as fault:  # noqa: BLE001 - its own text may quote a person
+        _end(fault, told(fault, brief=brief))
+
+
+def _end(fault: Exception, said: str | None) -> NoReturn:
+    if said is not None:
+        typer.echo(f"assent: {said}", err=True)
+    else:
+        from gateway import telemetry
+
+        telemetry.configure_logging("info")
+        telemetry.logger("cli").error("ended", exc_info=fault)
+    raise typer.Exit(1) from None
 
 
 @app.command()
@@ -117,7 +130,7 @@ def prepare() -> None:
     """
     from gateway.assemble import commands
 
-    _run(commands.prepare(_settings()))
+    _run(commands.prepare(_settings()), brief=True)
 
 
 @app.command()
@@ -129,13 +142,13 @@ def edge() -> None:
         ASSENT_HOST=0.0.0.0 ASSENT_WORKERS=4 assent edge
     """
     from gateway.assemble.edge import edge as run
-    from gateway.assemble.parts import Misconfigured
+    from gateway.assemble.faults import told
 
+    settings = _settings()
     try:
-        run(_settings())
-    except Misconfigured as wrong:
-        typer.echo(f"assent: {wrong}", err=True)
-        raise typer.Exit(1) from None
+        run(settings)
+    except Exception as fault:  # noqa: BLE001 - as in _run
+        _end(fault, told(fault, brief=False))
 
 
 @app.command()
@@ -227,7 +240,7 @@ def rebuild(home: Home = HERE) -> None:
             speed = bar.tasks[tasks[stage]].speed or 0
             bar.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.0f}/s")
 
-        filled = _run(commands.rebuild(_settings(home), progress))
+        filled = _run(commands.rebuild(_settings(home), progress), brief=True)
     for n, seconds, what in (
         (filled.recipients, filled.recipients_s, "recipients from PostgreSQL"),
         (filled.messages, filled.messages_s, "records of the last day from Kafka"),
@@ -252,7 +265,7 @@ def stop(
     """
     from gateway.assemble import commands
 
-    _run(commands.stop(_settings(home), scope, by=by, reason=reason))
+    _run(commands.stop(_settings(home), scope, by=by, reason=reason), brief=True)
     typer.echo(f"{scope} is stopped")
 
 
@@ -271,39 +284,43 @@ def resume(
     """
     from gateway.assemble import commands
 
-    _run(commands.resume(_settings(home), scope, by=by, reason=reason))
+    _run(commands.resume(_settings(home), scope, by=by, reason=reason), brief=True)
     typer.echo(f"{scope} is resumed")
 
 
 @clients.command("add")
 def client_add(
     name: Annotated[str, typer.Argument(help="Its name: lower case, digits, `-`, `_`.")],
-    senders: Annotated[str, typer.Option(help="Senders it may use, comma-separated, or `*`.")],
+    senders: Annotated[str, typer.Option(help="Senders it may use, comma-separated, or `*`.")] = "",
     purposes: Annotated[str, typer.Option(help="Purposes or topics, comma-separated, or `*`.")] = "*",
     roles: Annotated[
         str, typer.Option(help="`send`, `consent`, `read`, `suppress`, `operate`, `carrier:<name>`.")
     ] = "send",
     quota: Annotated[int, typer.Option(help="Messages a minute.", min=1)] = 1_000_000,
+    replace: Annotated[bool, typer.Option("--replace", help="Let it take the place of the one of this name.")] = False,
     home: Home = HERE,
 ) -> None:
     """Add a client and print its key, this once: only the key's digest is kept.
 
-    Example:
+    Examples:
 
         assent client add shop --senders acme --purposes transaction,marketing --roles send,read
-    """
-    from gateway.assemble import commands
 
-    work = commands.add_client(
+        assent client add carrier-http --roles carrier:http
+    """
+    from gateway.assemble import registering
+
+    work = registering.add_client(
         _settings(home),
         name,
         senders=_words(senders),
         purposes=_words(purposes),
         roles=_words(roles),
         quota_per_minute=quota,
+        replace=replace,
     )
-    key = _run(work)
-    typer.echo(f"client {name} added; its key, shown this once:", err=True)
+    key = _run(work, brief=True)
+    typer.echo(f"client {name} is there; its key, shown this once:", err=True)
     typer.echo(key)
 
 
@@ -314,20 +331,27 @@ def sender_add(
     service_port: Annotated[str, typer.Option(help="The port registered for service messages.")],
     marketing_port: Annotated[str, typer.Option(help="The port registered for marketing.")],
     pack: Annotated[str, typer.Option(help="The rules it is under.")] = "cn",
+    cap_per_day: Annotated[int | None, typer.Option(help="Messages a day at most; none: no cap.", min=1)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Let it take the place of the one of this name.")] = False,
     home: Home = HERE,
 ) -> None:
-    """Add a sender, or replace it.
+    """Add a sender.
 
     Example:
 
         assent sender add acme --signature Acme --service-port 10690001 --marketing-port 10690002
     """
-    from gateway.assemble import commands
-    from gateway.contract.registry import Sender
+    from gateway.assemble import registering
 
-    sender = Sender(id=name, signature=signature, service_port=service_port, marketing_port=marketing_port, pack=pack)
-    _run(commands.add_sender(_settings(home), sender))
-    typer.echo(f"sender {name} added")
+    fields = {
+        "signature": signature,
+        "service_port": service_port,
+        "marketing_port": marketing_port,
+        "pack": pack,
+        "cap_per_day": cap_per_day,
+    }
+    _run(registering.add_sender(_settings(home), name, fields, replace=replace), brief=True)
+    typer.echo(f"sender {name} is there")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,21 +1,20 @@
-"""What an operator runs once: prepare, rebuild, stop and resume, add clients and senders."""
+"""What an operator runs once: prepare, rebuild, stop and resume. Clients and senders: `registering.py`."""
 
 import asyncio
 import gc
-import secrets as random
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
 
 from gateway import telemetry
-from gateway.assemble.parts import COLLECT, COMMAND_S, Misconfigured, patiently, secrets
+from gateway.assemble.parts import COLLECT, COMMAND_S, Misconfigured, guard_of, patiently, secrets
 from gateway.assemble.recovering import recovery
 from gateway.contract.consent import Event, EventKind
-from gateway.contract.registry import Client, Sender
-from gateway.guard import Guard
+from gateway.contract.registry import SCOPE, SCOPE_FORMS
 from gateway.ledger.appender import Appender
 from gateway.ledger.day import Progress
 from gateway.ledger.events import SYSTEM
@@ -27,6 +26,8 @@ from gateway.records.migrate import migrate
 from gateway.rules.pack import load, names
 from gateway.settings import Settings
 from gateway.stream import Topics, ensure
+
+MOST_WORDS = 500
 
 
 async def prepare(settings: Settings) -> None:
@@ -40,14 +41,14 @@ async def prepare(settings: Settings) -> None:
         patiently("Kafka", lambda: ensure(settings.kafka_bootstrap, topics, settings.partitions, settings.replication)),
     )
     if settings.local:
-        async with _connection(settings) as connection:
+        async with connection_of(settings) as connection:
             await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
 
 
 async def rebuild(settings: Settings, progress: Progress) -> Filled:
     """Fill the guard's cache from PostgreSQL and Kafka."""
     gc.set_threshold(*COLLECT)
-    guard = await Guard.connect(settings.redis_url, timeout_s=5.0, vouched=settings.redis_trusted)
+    guard = await guard_of(settings, timeout_s=5.0)
     try:
         if problems := await guard.verify():
             raise Misconfigured("; ".join(problems))
@@ -59,7 +60,8 @@ async def rebuild(settings: Settings, progress: Progress) -> Filled:
 
 
 @asynccontextmanager
-async def _connection(settings: Settings) -> AsyncIterator[Connection]:
+async def connection_of(settings: Settings) -> AsyncIterator[Connection]:
+    """One connection to PostgreSQL, for a command."""
     connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=COMMAND_S)
     try:
         yield connection
@@ -67,31 +69,53 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
         await connection.close()
 
 
+class Declined(Exception):  # noqa: N818 - it says what happened
+    """What was typed would do the wrong thing, or nothing; the text says why and what to type instead."""
+
+
 async def stop(settings: Settings, scope: str, *, by: str, reason: str) -> None:
     """Open a breaker: stopped first, recorded then."""
+    _checked(scope, by, reason)
     await _move(settings, scope, by, reason, is_open=True)
-    await _record(settings, scope, by, reason, is_open=True)
+    try:
+        await _record(settings, scope, by, reason, is_open=True)
+    except Exception as fault:
+        name = type(fault).__name__
+        raise Declined(f"{scope} is stopped, but the ledger did not record it ({name}): type it again later") from fault
 
 
 async def resume(settings: Settings, scope: str, *, by: str, reason: str) -> None:
     """Close a breaker: recorded first, so that nothing is ever resumed without a name and a reason."""
+    _checked(scope, by, reason)
+    async with connection_of(settings) as connection:
+        open_now = [row.scope for row in await registry.breakers(connection) if row.is_open]
+    if scope not in open_now:
+        raise Declined(f"{scope} is not stopped; stopped: {', '.join(open_now) or 'nothing'}")
     await _record(settings, scope, by, reason, is_open=False)
     await _move(settings, scope, by, reason, is_open=False)
 
 
+def _checked(scope: str, by: str, reason: str) -> None:
+    if not re.fullmatch(SCOPE, scope):
+        raise Declined(f"{scope!r} is not a scope; write one of: {'; '.join(SCOPE_FORMS)}")
+    for option, text in (("--by", by), ("--reason", reason)):
+        if not 0 < len(text.strip()) <= MOST_WORDS:
+            raise Declined(f"{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
+
+
 async def _move(settings: Settings, scope: str, by: str, reason: str, *, is_open: bool) -> None:
-    async with _connection(settings) as connection:
-        await registry.set_breaker(connection, scope, is_open=is_open, by=by, reason=reason)
+    async with connection_of(settings) as connection:
+        await registry.set_breaker(connection, scope, is_open=is_open, by=by.strip(), reason=reason.strip())
 
 
 async def _record(settings: Settings, scope: str, by: str, reason: str, *, is_open: bool) -> None:
     dsn = settings.database_url.get_secret_value()
-    guard = await Guard.connect(settings.redis_url)
+    guard = await guard_of(settings)
     try:
         async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
             appender = Appender(pool, secrets(settings), guard)
             await appender.start()
-            data = {"scope": scope, "open": is_open, "person": by, "why": reason}
+            data = {"scope": scope, "open": is_open, "person": by.strip(), "why": reason.strip()}
             event = Event(
                 event_id=f"cli/{uuid.uuid4()}",
                 kind=EventKind.BREAKER,
@@ -104,34 +128,3 @@ async def _record(settings: Settings, scope: str, by: str, reason: str, *, is_op
             await appender.stop()
     finally:
         await guard.close()
-
-
-async def add_client(
-    settings: Settings,
-    name: str,
-    *,
-    senders: Sequence[str],
-    purposes: Sequence[str],
-    roles: Sequence[str],
-    quota_per_minute: int,
-) -> str:
-    """Add a client, or replace it with a new key; the key, which is stored nowhere."""
-    key = random.token_urlsafe(32)
-    pepper = bytes.fromhex(settings.pepper.get_secret_value())
-    client = Client(
-        id=name,
-        key_digests=(registry.key_digest(pepper, key),),
-        senders=tuple(senders),
-        purposes=tuple(purposes),
-        roles=tuple(roles),
-        quota_per_minute=quota_per_minute,
-    )
-    async with _connection(settings) as connection:
-        await registry.put_client(connection, client)
-    return key
-
-
-async def add_sender(settings: Settings, sender: Sender) -> None:
-    """Add a sender, or replace it."""
-    async with _connection(settings) as connection:
-        await registry.put_sender(connection, sender)

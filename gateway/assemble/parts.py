@@ -92,6 +92,16 @@ def secrets(settings: Settings) -> Keys:
         ) from None
 
 
+async def guard_of(settings: Settings, *, timeout_s: float = 1.0) -> Guard:
+    """The guard over the Redis of the settings; it need not answer yet."""
+    try:
+        return await Guard.connect(settings.redis_url, timeout_s=timeout_s, vouched=settings.redis_trusted)
+    except ValueError:
+        raise Misconfigured(
+            "ASSENT_REDIS_URL must be redis://host:port/db, rediss://…, unix://… or redis+cluster://host:port,host:port"
+        ) from None
+
+
 async def patiently(what: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
     """Try until it works or `PATIENCE_S` is over."""
     until = asyncio.get_running_loop().time() + PATIENCE_S
@@ -117,7 +127,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             "PostgreSQL", lambda: asyncpg.create_pool(dsn, min_size=1, max_size=POOL_MOST, command_timeout=COMMAND_S)
         )
         stack.push_async_callback(_close_pool, pool)
-        guard = await Guard.connect(settings.redis_url, vouched=settings.redis_trusted)
+        guard = await guard_of(settings)
         stack.push_async_callback(guard.close)
         if problems := await patiently("Redis", guard.verify):
             raise Misconfigured(f"this Redis may not hold permissions: {'; '.join(problems)}")

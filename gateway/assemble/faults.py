@@ -1,0 +1,63 @@
+"""What went wrong, in one line, for whoever typed a command or reads why a process ended: what it is, and what to do.
+
+Owns words only. A fault's own text is quoted only where it names settings, files, groups or topics; others may quote a
+person.
+"""
+
+import asyncpg
+
+from gateway.assemble.commands import Declined
+from gateway.assemble.parts import Misconfigured
+from gateway.guard import GuardUnavailable
+from gateway.ledger.appender import LedgerUnavailable
+from gateway.ledger.installation import ForeignDatabaseError
+from gateway.ledger.keys import KeyMismatchError
+from gateway.ledger.projection import CacheAheadError
+from gateway.ledger.recovery import RepliesWaitError
+from gateway.records.migrate import MigrationError
+from gateway.rules.pack import PackError
+from gateway.stream import KafkaError, OffsetsLost
+from gateway.stream.past import PastUnreadable
+
+Faults = type[BaseException] | tuple[type[BaseException], ...]
+
+SAID: tuple[tuple[Faults, str], ...] = (
+    ((Misconfigured, Declined), "{fault}"),
+    (MigrationError, "{fault}; run the version that made this database (docs/runbook.md, A migration's checksum)"),
+    (ForeignDatabaseError, "{fault}; give this installation's own secrets (docs/runbook.md, The wrong secrets)"),
+    (KeyMismatchError, "a stored secret does not open: is ASSENT_MASTER_KEY this installation's?"),
+    (CacheAheadError, "Redis is ahead of PostgreSQL ({fault}): see docs/runbook.md before anything is flushed"),
+    (OffsetsLost, "Kafka has forgotten a group's place, {fault.args}: see docs/runbook.md, OffsetsLost"),
+    (RepliesWaitError, "settle has replies to read first, a refusal may be among them: start it, then do this again"),
+    (PastUnreadable, "Kafka does not give the last day's records back: is it up? Then do this again"),
+    (PackError, "{fault}"),
+)
+"""What names itself, wherever it comes from."""
+
+PARTS: tuple[tuple[Faults, str], ...] = (
+    (GuardUnavailable, "Redis does not answer ({fault}): is it up, and is ASSENT_REDIS_URL right?"),
+    (KafkaError, "Kafka does not answer ({name}): is it up, and is ASSENT_KAFKA_BOOTSTRAP right?"),
+    (LedgerUnavailable, "PostgreSQL did not take the act in time; it may be recorded or not: do this again"),
+    (asyncpg.InvalidCatalogNameError, "the database that ASSENT_DATABASE_URL names does not exist: create it"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "PostgreSQL refuses the user or password of ASSENT_DATABASE_URL ({name})",
+    ),
+    (asyncpg.UndefinedTableError, "this database has no tables of this version yet: run `assent prepare` first"),
+    (asyncpg.InterfaceError, "ASSENT_DATABASE_URL is no address of PostgreSQL, or its connection broke ({name})"),
+    (
+        (asyncpg.PostgresError, OSError, TimeoutError),
+        "PostgreSQL does not answer ({name}): is it up, and is ASSENT_DATABASE_URL right?",
+    ),
+)
+"""What any part may throw at any time: said of a command, while a process's log needs the place as well."""
+
+
+def told(fault: BaseException, *, brief: bool) -> str | None:
+    """The line, or none for a fault that nobody foresaw. `brief`: of an operator's command."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    for kinds, text in SAID + (PARTS if brief else ()):
+        if isinstance(fault, kinds):
+            return " ".join(text.format(fault=fault, name=type(fault).__name__).split())
+    return None

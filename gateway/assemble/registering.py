@@ -1,0 +1,110 @@
+"""Adding clients and senders: what is registered must mean something, and replaces only what it was told to replace.
+
+PostgreSQL has it when the command ends; the ledger process announces it to every process within a second.
+"""
+
+import re
+import secrets as random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.assemble.commands import Declined, connection_of
+from gateway.assemble.parts import secrets
+from gateway.contract.message import Slug
+from gateway.contract.registry import ROLE, ROLES, Client, Sender
+from gateway.records import registry
+from gateway.rules.pack import Pack, load, names
+from gateway.settings import Settings
+
+PORT = r"^[0-9]{3,20}$"
+NAME: TypeAdapter[str] = TypeAdapter(Slug)
+WITHOUT_SENDERS = re.compile(r"carrier:.*|operate")
+
+
+async def add_client(
+    settings: Settings,
+    name: str,
+    *,
+    senders: Sequence[str],
+    purposes: Sequence[str],
+    roles: Sequence[str],
+    quota_per_minute: int,
+    replace: bool,
+) -> str:
+    """Add a client, or replace it with a new key; the key, which is stored nowhere. Raises Declined."""
+    key = random.token_urlsafe(32)
+    secrets(settings)
+    pepper = bytes.fromhex(settings.pepper.get_secret_value())
+    _check_name(name)
+    wanted = Client(
+        id=name,
+        senders=tuple(senders),
+        purposes=tuple(purposes),
+        roles=tuple(roles),
+        quota_per_minute=quota_per_minute,
+    )
+    if wanted.id == registry.BUILT_IN.id:
+        raise Declined(f"client {wanted.id} is the gateway's own: choose another name")
+    async with connection_of(settings) as connection:
+        known = await registry.load(connection)
+        if not replace and any(one.id == wanted.id for one in known.clients):
+            raise Declined(f"client {wanted.id} exists: --replace gives it a new key and these permissions")
+        _check_client(wanted, {sender.id: sender for sender in known.senders})
+        digest = registry.key_digest(pepper, key)
+        await registry.put_client(connection, wanted.model_copy(update={"key_digests": (digest,)}))
+    return key
+
+
+async def add_sender(settings: Settings, name: str, fields: Mapping[str, Any], *, replace: bool) -> None:
+    """Add a sender of these fields, or replace it. Raises Declined."""
+    _check_name(name)
+    wanted = Sender(id=name, **fields)
+    if wanted.pack not in names():
+        raise Declined(f"there is no pack {wanted.pack!r}; --pack is one of: {', '.join(names())}")
+    mark = load(wanted.pack).table.signature
+    if not mark.min <= len(wanted.signature) <= mark.max or set(wanted.signature) & {mark.open, mark.close, "\n"}:
+        raise Declined(f"--signature has {mark.min} to {mark.max} characters, without {mark.open}{mark.close}")
+    for option, port in (("--service-port", wanted.service_port), ("--marketing-port", wanted.marketing_port)):
+        if not re.fullmatch(PORT, port):
+            raise Declined(f"{option} is 3 to 20 digits")
+    if wanted.service_port == wanted.marketing_port:
+        raise Declined("a port has one use: --service-port and --marketing-port must differ")
+    async with connection_of(settings) as connection:
+        known = {one.id: one for one in (await registry.load(connection)).senders}
+        if wanted.id in known and not replace:
+            raise Declined(f"sender {wanted.id} exists: --replace gives it these values")
+        if wanted.id in known:
+            wanted = wanted.model_copy(update={"carrier": known[wanted.id].carrier})
+        await registry.put_sender(connection, wanted)
+
+
+def _check_name(name: str) -> None:
+    try:
+        NAME.validate_python(name)
+    except ValidationError:
+        text = "a name is 1 to 32 of a-z, 0-9, `-` and `_`, and begins with a letter or digit"
+        raise Declined(text) from None
+
+
+def _check_client(client: Client, senders: Mapping[str, Sender]) -> None:
+    if strange := [role for role in client.roles if not re.fullmatch(ROLE, role)]:
+        raise Declined(f"no role {', '.join(strange)}; --roles are {', '.join(ROLES)} and carrier:<name>")
+    if not client.roles:
+        raise Declined(f"--roles are {', '.join(ROLES)} and carrier:<name>")
+    if not client.senders and not all(WITHOUT_SENDERS.fullmatch(role) for role in client.roles):
+        raise Declined("--senders: name the senders it may use, or `*`; only carriers and operators do without")
+    if strange := [name for name in client.senders if name != "*" and name not in senders]:
+        there = ", ".join(senders) or "none yet: add one with `assent sender add`"
+        raise Declined(f"no sender {', '.join(strange)}; there are: {there}")
+    packs = names() if "*" in client.senders else {senders[name].pack for name in client.senders}
+    known = topics([load(name) for name in packs])
+    if client.senders and (strange := [name for name in client.purposes if name != "*" and name not in known]):
+        raise Declined(f"no purpose or topic {', '.join(strange)}; there are: {', '.join(sorted(known))}")
+
+
+def topics(packs: Sequence[Pack]) -> set[str]:
+    """Every purpose of the packs, and their first segments."""
+    purposes = {name for pack in packs for name in pack.purposes}
+    return purposes | {name.partition(".")[0] for name in purposes}
