@@ -88,7 +88,9 @@ class Projection:
         while True:
             try:
                 await self._hold_and_project()
-            except Exception as error:  # noqa: BLE001 - the loop is how the process survives its parts' faults
+            except Exception as error:
+                if _cancelled():  # a group whose member fails raises that fault instead
+                    raise asyncio.CancelledError from error
                 _log.warning("projection_interrupted", error=type(_first(error)).__name__)
             await asyncio.sleep(AGAIN_S)
 
@@ -212,6 +214,12 @@ async def _head(connection: Connection, cursor: int) -> int:
 async def _close(connection: Connection) -> None:
     with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         await connection.close(timeout=1.0)
+
+
+def _cancelled() -> bool:
+    """Whether somebody asked this task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _first(error: BaseException) -> BaseException:
