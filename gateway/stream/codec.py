@@ -23,9 +23,11 @@ class Undecodable(ValueError):  # noqa: N818 - it names what the record is
 def decode(model: type[R], value: bytes | None) -> R:
     """The record in a Kafka value. Raises Undecodable; a missing value (a tombstone) is one too."""
     try:
-        return model.model_validate_json(value or b"")
+        # `model_validate_json` without its wrapper, a seventh of the whole
+        record: R = model.__pydantic_validator__.validate_json(value or b"")
     except ValidationError:
         raise Undecodable(model.__name__) from None
+    return record
 
 
 def encode(record: Record) -> bytes:
