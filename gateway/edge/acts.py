@@ -11,7 +11,7 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -19,9 +19,9 @@ from fastapi import Header
 from pydantic import BaseModel
 
 from gateway.contract.codes import Code
-from gateway.contract.consent import Consent, Event, EventKind, Evidence, Preference, Relationship, State
-from gateway.contract.decision import Basis, Reason, Refusal
-from gateway.contract.ids import mask, subject_of
+from gateway.contract.consent import Event, EventKind, Evidence
+from gateway.contract.decision import Basis, Refusal
+from gateway.contract.ids import subject_of
 from gateway.contract.message import Label
 from gateway.contract.registry import Client
 from gateway.edge.auth import may_use
@@ -199,69 +199,6 @@ async def looked(caller: Caller, subject: bytes) -> None:
 def recorded(what: Event, appended: Appended) -> Recorded:
     """The answer to an act that was appended now or before."""
     return Recorded(seq=appended.seq, event_id=what.event_id, subject=what.subject.hex(), duplicate=appended.duplicate)
-
-
-class Standing(BaseModel):
-    """One standing suppression. `at` is Unix seconds."""
-
-    subject: str | None = None
-    scope: str
-    """`*`, a sender, `sender#class`, `*#class`, `sender/topic` or `*/topic`."""
-    reason: str
-    at: int
-    entry: int
-
-
-class PersonView(BaseModel):
-    """What stands about a person, as far as the client may see it. Times are Unix seconds."""
-
-    subject: str
-    number: str | None = None
-    """Masked."""
-    seq: int = 0
-    consents: dict[str, Consent] = {}
-    """By `sender/topic`."""
-    relationships: dict[str, Relationship] = {}
-    """By `sender/kind`."""
-    suppressions: list[Standing] = []
-    preferences: dict[str, Preference] = {}
-    """By sender, or `*`."""
-    history: list[dict[str, Any]] | None = None
-
-
-def visible(client: Client, owner: str) -> bool:
-    """Whether a part of a state that belongs to a sender, or to all (`*`), may be shown to the client."""
-    return owner == "*" or may_use(client, owner)
-
-
-def owner_of(key: str) -> str:
-    """The sender of a state key or suppression scope, or `*`."""
-    return key.partition("/")[0].partition("#")[0]
-
-
-def standing(client: Client, state: State) -> Iterator[Standing]:
-    """The standing suppressions that the client may see."""
-    for scope, held in state.suppressions.items():
-        if visible(client, owner_of(scope)):
-            for one in held:
-                yield Standing(scope=scope, reason=Reason(one.reason).name.lower(), at=one.at, entry=one.entry)
-
-
-def view(client: Client, who: Person, state: State | None, number: str | None = None) -> PersonView:
-    """A person's state as the client may see it."""
-    known = number or who.number
-    shown = PersonView(subject=who.subject.hex(), number=None if known is None else mask(known))
-    if state is None:
-        return shown
-    return shown.model_copy(
-        update={
-            "seq": state.seq,
-            "consents": {k: v for k, v in state.consents.items() if visible(client, owner_of(k))},
-            "relationships": {k: v for k, v in state.relationships.items() if visible(client, owner_of(k))},
-            "suppressions": list(standing(client, state)),
-            "preferences": {k: v for k, v in state.preferences.items() if visible(client, k)},
-        }
-    )
 
 
 KEY_HEADER = Header(alias="Idempotency-Key", description="The caller's own id of this act, where the body has none.")

@@ -4,6 +4,7 @@ A client sees its own messages; the role `operate` sees all. While settle has no
 Redis answers, with the status alone. Reads only.
 """
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from gateway.edge import acts
 from gateway.edge.callers import Caller, need
 from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
+from gateway.edge.times import of_ms
 from gateway.records.messages import MAX_ROWS, Message, Messages
 from gateway.records.timeline import Entry
 
@@ -35,9 +37,9 @@ WHILE_RECENT = {
 
 
 class Step(BaseModel):
-    """One thing that happened. `at` is Unix milliseconds."""
+    """One thing that happened."""
 
-    at: int
+    at: datetime
     status: Status
     attempt: int = 1
     carrier: str | None = None
@@ -50,7 +52,7 @@ class Step(BaseModel):
     @classmethod
     def of(cls, entry: Entry) -> "Step":
         """As the row keeps it."""
-        return cls(**entry._asdict())
+        return cls(**entry._asdict() | {"at": of_ms(entry.at)})
 
 
 class MessageView(BaseModel):
@@ -73,8 +75,7 @@ class MessageView(BaseModel):
     attempt: int = 1
     parts: int | None = None
     parts_delivered: int | None = None
-    accepted_at: int | None = None
-    """Unix milliseconds."""
+    accepted_at: datetime | None = None
     timeline: list[Step] = []
     receipts: list[Step] = []
 
@@ -108,15 +109,20 @@ def shown(message: Message) -> MessageView:
         attempt=message.attempt,
         parts=message.parts,
         parts_delivered=message.parts_delivered,
-        accepted_at=message.accepted_at,
+        accepted_at=None if message.accepted_at is None else of_ms(message.accepted_at),
         timeline=steps,
         receipts=[step for step in steps if step.raw is not None],
     )
 
 
+def sees_all(client: Client) -> bool:
+    """Whether the client operates the gateway."""
+    return "operate" in client.roles
+
+
 def may_see(client: Client, message: Message) -> bool:
     """Whether the message is the client's own, or the client operates the gateway."""
-    return message.client is not None and (message.client == client.id or "operate" in client.roles)
+    return message.client is not None and (message.client == client.id or sees_all(client))
 
 
 @router.get("/v1/messages/{id}", response_model_exclude_none=True)
@@ -148,6 +154,10 @@ async def search(
     asked: dict[str, Any] = {"client_ref": client_ref, "before": None if before is None else str(before)}
     if to is not None:
         asked["subject"] = acts.named(caller.gate, to).subject
+    if not sees_all(caller.client):
+        asked["client"] = caller.client.id
     rows = await Messages(caller.gate.pool).search(limit=limit, **asked)
-    own = [shown(row) for row in rows if may_see(caller.client, row)]
-    return MessagePage(messages=own, next=rows[-1].id if len(rows) == limit else None)
+    return MessagePage(
+        messages=[shown(row) for row in rows if may_see(caller.client, row)],
+        next=rows[-1].id if len(rows) == limit else None,
+    )

@@ -9,7 +9,6 @@ says it leaves.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -25,6 +24,7 @@ from gateway.edge import bodies, faults
 from gateway.edge.door import LATE, Door, refuse
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, item_of, new_trace, trace_of, wrong
+from gateway.edge.times import of_ms
 from gateway.intake import Answer, check
 
 JSON = (b"content-type", b"application/json")
@@ -44,7 +44,7 @@ def shown(answer: Answer) -> dict[str, Any]:
         decision["ledger_entry"] = answer.entry
     document = {"id": answer.id, "status": answer.status, "parts": answer.parts, "decision": decision}
     if answer.release_at_ms is not None:
-        document["release_at"] = datetime.fromtimestamp(answer.release_at_ms / 1000, UTC)
+        document["release_at"] = of_ms(answer.release_at_ms)
     return document
 
 

@@ -14,8 +14,9 @@ from gateway.contract.consent import EventKind, PreferencesRequest, WithdrawRequ
 from gateway.contract.decision import Refusal
 from gateway.contract.registry import Client
 from gateway.edge import acts
-from gateway.edge.acts import Key, PersonView, Recorded
+from gateway.edge.acts import Key, Recorded
 from gateway.edge.callers import Caller, need
+from gateway.edge.people import Happened, PersonView, owner_of, view, visible
 from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
 from gateway.ledger import events
@@ -40,17 +41,17 @@ async def look_up(caller: Annotated[Caller, need("read")], number: Named) -> Per
     if state is None:
         raise Refused(NOTHING)
     await acts.looked(caller, who.subject)
-    history = [row for row in await reading.history(who.subject) if _shown(caller.client, row)]
+    history = [Happened.of(row) for row in await reading.history(who.subject) if _shown(caller.client, row)]
     known = who.number or await reading.number(who.subject)
-    return acts.view(caller.client, who, state, known).model_copy(update={"history": history})
+    return view(caller.client, who, state, known).model_copy(update={"history": history})
 
 
 def _shown(client: Client, row: dict[str, object]) -> bool:
     data = row.get("data")
     if not isinstance(data, dict):
         return True
-    owner = data.get("sender") or acts.owner_of(str(data.get("scope", "*")))
-    return acts.visible(client, str(owner))
+    owner = data.get("sender") or owner_of(str(data.get("scope", "*")))
+    return visible(client, str(owner))
 
 
 @router.post("/v1/recipients/{number}/withdraw", response_model_exclude_none=True)

@@ -13,11 +13,14 @@ from gateway.contract.consent import EventKind, SuppressionRequest
 from gateway.contract.decision import Class, Reason
 from gateway.contract.message import Slug
 from gateway.edge import acts
-from gateway.edge.acts import Key, Recorded, Standing
+from gateway.edge.acts import Key, Recorded
 from gateway.edge.callers import Caller, need
+from gateway.edge.people import Standing, owner_of, standing, visible
 from gateway.edge.problems import wrong
 from gateway.edge.strict import routes
+from gateway.edge.times import of_s
 from gateway.ledger import events
+from gateway.ledger.reading import Listed
 
 router = routes("recipients")
 Asking = Annotated[Caller, need("suppress")]
@@ -83,7 +86,7 @@ async def _of_one(caller: Caller, recipient: str) -> Suppressions:
     await acts.looked(caller, who.subject)
     subject = who.subject.hex()
     return Suppressions(
-        suppressions=[one.model_copy(update={"subject": subject}) for one in acts.standing(caller.client, state)]
+        suppressions=[one.model_copy(update={"subject": subject}) for one in standing(caller.client, state)]
     )
 
 
@@ -95,14 +98,13 @@ async def _listed(
     await acts.looked(caller, events.SYSTEM)
     why = None if reason is None else Reason[reason.upper()]
     rows = await caller.gate.reading.suppressions(sender, why, after, limit)
-    shown = [
-        Standing(
-            subject=row.subject.hex(), scope=row.scope, reason=row.reason.name.lower(), at=row.at_s, entry=row.entry
-        )
-        for row in rows
-        if acts.visible(caller.client, acts.owner_of(row.scope))
-    ]
+    shown = [_standing(row) for row in rows if visible(caller.client, owner_of(row.scope))]
     return Suppressions(suppressions=shown, next=rows[-1].after if len(rows) == limit else None)
+
+
+def _standing(row: Listed) -> Standing:
+    reason = row.reason.name.lower()
+    return Standing(subject=row.subject.hex(), scope=row.scope, reason=reason, at=of_s(row.at_s), entry=row.entry)
 
 
 @router.delete("/v1/suppressions", response_model_exclude_none=True)

@@ -4,6 +4,7 @@ The rows are the pack's own, in the order in which a message meets them, each wi
 verdicts come from the same functions and the same script as the real admission.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.contract.codes import Code
@@ -77,7 +78,7 @@ def _document(
     return {
         "status": "refused" if failed else "held" if release is not None else "accepted",
         "code": failed["code"] if failed else None,
-        "release_at_ms": release,
+        "release_at": None if release is None else datetime.fromtimestamp(release / 1000, UTC),
         "parts": None if isinstance(prepared, Refusal) else prepared.content.parts,
         "text": None if isinstance(prepared, Refusal) else prepared.content.text,
         "decision": None

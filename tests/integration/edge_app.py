@@ -29,6 +29,7 @@ ROLES = ("send", "consent", "read", "suppress", "operate")
 CLIENTS = (
     Client(id="shop", senders=("acme",), roles=ROLES),
     Client(id="other", senders=("bolt",), roles=ROLES),
+    Client(id="reads", senders=("acme",), roles=("read",)),
     Client(id="sends", senders=("acme",), roles=("send",)),
     Client(id="head", senders=("*",), roles=ROLES),
     Client(id="carrier-http", roles=("carrier:http",)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ import httpx
 import pytest
 import pytest_asyncio
 from edge_app import Running, running
+
+from gateway.contract.ids import new_id
 
 pytestmark = pytest.mark.integration
 _numbers = iter(range(10_000_000, 99_999_999))
@@ -219,6 +222,10 @@ async def test_check_gives_every_rule_and_counts_nothing(edge: Running) -> None:
         assert document["status"] == "accepted"
         assert {row["rule"] for row in document["rules"] if row["verdict"] != "passed"} <= {"quota"}
         assert all(row["source"] for row in document["rules"])
+        assert document["release_at"] is None
+    later = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    held = (await edge.http.post("/v1/messages/check", json=shipping(to, not_before=later.isoformat()))).json()
+    assert (held["status"], held["release_at"]) == ("held", later.strftime("%Y-%m-%dT%H:%M:%SZ"))
     refused = (await edge.http.post("/v1/messages/check", json=shipping(number()))).json()
     assert [row["code"] for row in refused["rules"] if row["verdict"] == "refused"] == ["relationship.missing"]
 
@@ -243,6 +250,39 @@ async def test_a_fresh_message_is_found_by_its_record(edge: Running) -> None:
     page = await edge.http.get("/v1/messages", params={"to": to, "client_ref": "none"})
     assert page.json() == {"messages": []}
     problem(await edge.http.get("/v1/messages"), 422, "request.invalid")
+
+
+async def test_a_page_holds_as_many_of_ones_own_as_there_are(edge: Running) -> None:
+    """Newer messages of other clients to the same person take nobody's place; an operator sees all."""
+    ref, pool, written = f"ref-{uuid.uuid4().hex}", edge.gate.pool, "2026-11-24T04:03:51.759000Z"
+    ids: dict[str, list[str]] = {"reads": [], "sends": []}
+    for turn, client in enumerate(("reads", "reads", "sends", "sends", "sends")):
+        origin = await pool.fetchval(
+            "INSERT INTO message_origins (digest, client, sender, purpose, class, port, pack, basis) "
+            "VALUES ($1, $2, 'acme', 'transaction.shipping', 'transactional', '1', 'p', 'relationship') RETURNING id",
+            uuid.uuid4().bytes,
+            client,
+        )
+        ids[client].append(new_id(0, int(time.time() * 1000) + turn))
+        await pool.execute(
+            "INSERT INTO messages (id, origin, rank, status, client_ref, accepted_at, timeline) "
+            "VALUES ($1, $2, 1, 2, $3, 1795493031759, '[[1795493031759,2,1]]')",
+            ids[client][-1],
+            origin,
+            ref,
+        )
+
+    async def page(client: str, **more: str) -> tuple[list[str], str | None]:
+        params = {"client_ref": ref, "limit": "2", **more}
+        answer = (await edge.http.get("/v1/messages", params=params, headers=edge.as_(client))).json()
+        for row in answer["messages"]:
+            assert (row["accepted_at"], row["timeline"][0]["at"]) == (written, written)
+        return [row["id"] for row in answer["messages"]], answer.get("next")
+
+    own, oldest = ids["reads"][::-1], ids["reads"][0]
+    assert await page("reads") == (own, oldest)
+    assert await page("reads", before=oldest) == ([], None)
+    assert (await page("head"))[0] == ids["sends"][:0:-1]
 
 
 async def test_too_much_unanswered_is_refused_at_once(edge: Running) -> None:

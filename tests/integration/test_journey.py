@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -65,6 +66,12 @@ async def gate(
         yield running
 
 
+def at_ms(written: str) -> float:
+    """A time as answers write it: RFC 3339, in UTC."""
+    assert written.endswith("Z")
+    return datetime.fromisoformat(written).timestamp() * 1000
+
+
 def statuses(message: dict[str, Any]) -> list[str]:
     return [step["status"] for step in message["timeline"]]
 
@@ -80,7 +87,7 @@ async def test_from_post_to_delivered_with_one_trace(gate: Gateway, topic_prefix
     accepted = answer.json()
     message = await gate.until(accepted["id"], "delivered")
     assert statuses(message) == ["queued", "sent", "delivered"]
-    times = [step["at"] for step in message["timeline"]]
+    times = [at_ms(step["at"]) for step in message["timeline"]]
     assert times == sorted(times)
     assert message["decision"] == accepted["decision"]
     assert message["decision"]["basis"] == "relationship"
@@ -194,8 +201,8 @@ async def test_not_before_is_held_then_delivered(gate: Gateway) -> None:
     assert statuses(held) == ["held"]
     message = await gate.until(accepted["id"], "delivered")
     assert statuses(message)[0] == "held"
-    due = next(step["at"] for step in message["timeline"] if step["status"] == "sent")
-    assert due >= message["accepted_at"] + 1900
+    due = next(at_ms(step["at"]) for step in message["timeline"] if step["status"] == "sent")
+    assert due >= at_ms(message["accepted_at"]) + 1900
 
 
 async def test_a_held_message_whose_permission_goes_meanwhile_is_cancelled(gate: Gateway) -> None:
@@ -302,7 +309,9 @@ def total(text: str, name: str, **labels: str) -> float:
 async def test_metrics_of_all_processes_agree(gate: Gateway) -> None:
     await asyncio.sleep(1.5)  # what the tests before this one did is counted by now
     before = (await gate.http.get("/metrics")).text
-    missing = {one.name for one in telemetry.metrics() if f"# TYPE {one.name}" not in before}
+    assert all(f"# TYPE {one.name} " in before for one in telemetry.metrics())
+    shown = set(re.findall(r"^(\w+?)(?:_count)?[ {]", before, re.MULTILINE))
+    missing = {one.name for one in telemetry.metrics()} - shown
     assert missing <= UNMET, missing - UNMET
     people = numbers(40)
     await gate.orders(people)

@@ -1,0 +1,251 @@
+"""What an operator types: refusals in one line, registrations that mean something, and a Redis that may evict."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis.asyncio as redis
+from gateway_rig import Gateway, environment, gateway
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.contract.registry import Client, Sender
+from gateway.local.parts import Part, free_port
+from gateway.records import registry
+
+pytestmark = pytest.mark.integration
+
+ACME = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002", cap_per_day=7)
+BY = ("--by", "Li Lei", "--reason", "a test")
+PORTS = ("--service-port", "10690003", "--marketing-port", "10690004")
+EVICTS = "maxmemory-policy is allkeys-lru: must be `noeviction`: an evicted opt-out would be a permission"
+NOWHERE = "127.0.0.1:1"
+
+
+class Operator:
+    """A shell with an installation's environment."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = {name: value for name, value in env.items() if name.startswith("ASSENT_")}
+
+    def types(self, *words: str, **settings: str) -> tuple[int, str, str]:
+        """Exit status, output, and what was said beside it."""
+        given = self.env | {f"ASSENT_{name.upper()}": value for name, value in settings.items()}
+        done = CliRunner().invoke(app, words, env=given)
+        return done.exit_code, done.stdout.strip(), done.stderr
+
+    def is_refused(self, *words: str, **settings: str) -> str:
+        """The one line that says why."""
+        status, _, said = self.types(*words, **settings)
+        assert status == 1, said
+        assert said.startswith("assent: ")
+        assert said.count("\n") == 1, said
+        return said.removeprefix("assent: ").strip()
+
+
+@pytest.fixture(scope="module")
+def installation(
+    redis_url: str, kafka_bootstrap: str, topic_prefix: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    env = environment(
+        tmp_path_factory.mktemp("operator"),
+        free_port(),
+        redis_url=redis_url,
+        kafka=kafka_bootstrap,
+        prefix=topic_prefix,
+        database_url=database_url,
+    )
+
+    async def register() -> None:
+        connection = await asyncpg.connect(database_url)
+        await registry.put_sender(connection, ACME.model_copy(update={"carrier": "http"}))
+        await connection.close()
+
+    asyncio.run(register())
+    return env
+
+
+@pytest.fixture
+def operator(installation: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Operator:
+    for name in [name for name in os.environ if name.startswith("ASSENT_")]:
+        monkeypatch.delenv(name)
+    return Operator(installation)
+
+
+def registered(operator: Operator) -> registry.Registry:
+    async def load() -> registry.Registry:
+        connection = await asyncpg.connect(operator.env["ASSENT_DATABASE_URL"])
+        try:
+            return await registry.load(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(load())
+
+
+# --- breakers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["bogus:x", "", "all ", "class:spam", "port:10 69", "campaign:", "sender:Acme"])
+def test_a_scope_that_stops_nothing_is_refused_with_the_forms(operator: Operator, scope: str) -> None:
+    said = operator.is_refused("stop", scope, *BY)
+    assert "all; class:verification" in said
+    assert "list_source:<name>" in said
+    assert registered(operator).breakers == ()
+
+
+def test_stop_and_resume_need_words_and_resume_something_stopped(operator: Operator) -> None:
+    assert operator.is_refused("stop", "all", "--by", " ", "--reason", "r").startswith("--by must say something")
+    assert operator.is_refused("stop", "all", "--by", "b", "--reason", "").startswith("--reason must say something")
+    assert operator.types("stop", "port:10690002", *BY)[:2] == (0, "port:10690002 is stopped")
+    said = operator.is_refused("resume", "port:10690001", *BY)
+    assert said == "port:10690001 is not stopped; stopped: port:10690002"
+    assert registered(operator).breakers == ("port:10690002",)
+    assert operator.types("resume", "port:10690002", *BY)[:2] == (0, "port:10690002 is resumed")
+    assert registered(operator).breakers == ()
+
+
+def test_a_stop_that_was_not_recorded_says_that_it_is_in_force(operator: Operator) -> None:
+    said = operator.is_refused("stop", "campaign:x", *BY, redis_url="bogus")
+    assert said.startswith("campaign:x is stopped, but the ledger did not record it")
+    assert registered(operator).breakers == ("campaign:x",)
+    assert operator.types("resume", "campaign:x", *BY)[0] == 0
+
+
+# --- clients and senders -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("Shop", "--senders", "acme"), "a name is 1 to 32"),
+        (("assent", "--senders", "acme"), "client assent is the gateway's own"),
+        (("shop", "--senders", "acme,nope"), "no sender nope; there are: acme"),
+        (("shop",), "--senders: name the senders"),
+        (("shop", "--senders", "acme", "--roles", "send,fly"), "no role fly; --roles are send"),
+        (("shop", "--senders", "acme", "--roles", ""), "--roles are send"),
+        (("shop", "--senders", "*", "--purposes", "marketin"), "no purpose or topic marketin; there are: account"),
+    ],
+)
+def test_a_client_that_means_nothing_is_not_added(operator: Operator, words: tuple[str, ...], why: str) -> None:
+    before = registered(operator)
+    assert operator.is_refused("client", "add", *words).startswith(why)
+    assert registered(operator) == before
+
+
+def test_a_client_is_replaced_only_when_that_is_said(operator: Operator) -> None:
+    status, key, _ = operator.types("client", "add", "twice", "--senders", "acme", "--purposes", "marketing")
+    assert status == 0
+    pepper = bytes.fromhex(operator.env["ASSENT_PEPPER"])
+
+    def now() -> Client:
+        return next(client for client in registered(operator).clients if client.id == "twice")
+
+    assert now() == Client(
+        id="twice", key_digests=(registry.key_digest(pepper, key),), senders=("acme",), purposes=("marketing",)
+    )
+    said = operator.is_refused("client", "add", "twice", "--senders", "*")
+    assert said.startswith("client twice exists: --replace")
+    assert now().key_digests == (registry.key_digest(pepper, key),)
+    status, other, _ = operator.types("client", "add", "twice", "--senders", "*", "--replace")
+    assert status == 0
+    assert now().key_digests == (registry.key_digest(pepper, other),) != (registry.key_digest(pepper, key),)
+    assert now().senders == ("*",)
+
+
+def test_a_carrier_is_a_client_without_senders(operator: Operator) -> None:
+    assert operator.types("client", "add", "smsc", "--roles", "carrier:http")[0] == 0
+    assert "smsc" in {client.id for client in registered(operator).clients}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("b", "--signature", "Bee", *PORTS, "--pack", "us"), "there is no pack 'us'; --pack is one of: cn"),
+        (("b", "--signature", "【Bee】", *PORTS), "--signature has 2 to 16 characters"),
+        (("b", "--signature", "Bee", "--service-port", "1x", "--marketing-port", "1069"), "--service-port is 3 to 20"),
+        (("b", "--signature", "Bee", "--service-port", "1069", "--marketing-port", "1069"), "a port has one use"),
+        (("B!", "--signature", "Bee", *PORTS), "a name is 1 to 32"),
+        (("acme", "--signature", "Bee", *PORTS), "sender acme exists: --replace"),
+    ],
+)
+def test_a_sender_that_means_nothing_is_not_added(operator: Operator, words: tuple[str, ...], why: str) -> None:
+    before = registered(operator)
+    assert operator.is_refused("sender", "add", *words).startswith(why)
+    assert registered(operator) == before
+
+
+def test_a_replaced_sender_keeps_its_carrier(operator: Operator) -> None:
+    words = ("acme", "--signature", "Acme", "--service-port", "10690001", "--marketing-port", "10690002")
+    assert operator.types("sender", "add", *words, "--cap-per-day", "9", "--replace")[0] == 0
+    assert registered(operator).senders == (ACME.model_copy(update={"carrier": "http", "cap_per_day": 9}),)
+
+
+# --- parts that are away, or wrong ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "value", "said"),
+    [
+        (("stop", "all", *BY), "database_url", f"postgresql://assent@{NOWHERE}/x", "PostgreSQL does not answer"),
+        (("client", "add", "x", "--senders", "*"), "database_url", "bogus", "ASSENT_DATABASE_URL is no address"),
+        (("rebuild",), "redis_url", f"redis://{NOWHERE}/0", "Redis does not answer"),
+        (("rebuild",), "redis_url", "bogus", "ASSENT_REDIS_URL must be redis://"),
+        (("client", "add", "x", "--senders", "*"), "pepper", "ab", "ASSENT_PEPPER (at least 64 hex digits)"),
+        (("prepare",), "master_key", "xy", "ASSENT_PEPPER (at least 64 hex digits)"),
+        (("settle",), "pepper", "cd" * 32, "this database was made with another pepper; give"),
+        (("edge",), "pepper", "cd" * 32, "this database was made with another pepper; give"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    operator: Operator, words: tuple[str, ...], setting: str, value: str, said: str
+) -> None:
+    assert operator.types("stop", "campaign:first", *BY)[0] == 0  # so that the database has an owner
+    assert operator.is_refused(*words, **{setting: value}).startswith(said)
+
+
+async def beats(server: "redis.Redis", for_s: float) -> int:
+    """By how much the ledger process's beat moves meanwhile."""
+    before = int(await server.hget("cfg", "n") or 0)
+    await asyncio.sleep(for_s)
+    return int(await server.hget("cfg", "n") or 0) - before
+
+
+async def test_a_redis_that_may_evict_is_refused_at_start_and_gets_no_beat(
+    own_part: Callable[[str], Part], kafka_bootstrap: str, topic_prefix: str, database_url: str, tmp_path: Path
+) -> None:
+    url = own_part("valkey").endpoint
+    stack = {
+        "redis_url": url,
+        "kafka": kafka_bootstrap,
+        "prefix": f"{topic_prefix}evict.",
+        "database_url": database_url,
+    }
+    server = redis.from_url(url)
+    async with gateway(tmp_path, ("ledger",), **stack) as running:  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while not await beats(server, 0.2):
+                pass
+        await server.config_set("maxmemory-policy", "allkeys-lru")
+        await asyncio.sleep(1)  # a beat that was under way
+        assert await beats(server, 2.0) == 0
+        await refuses_to_start(running)
+        await server.config_set("maxmemory-policy", "noeviction")
+        async with asyncio.timeout(10):
+            while not await beats(server, 0.2):
+                pass
+    assert "redis_not_trusted" in running.logs()["ledger"]
+    await server.aclose()
+
+
+async def refuses_to_start(running: Gateway) -> None:
+    """Every process that holds permissions; an edge of several workers too."""
+    running.env["ASSENT_WORKERS"] = "3"
+    for words in (("edge",), ("settle",)):
+        ended = await asyncio.to_thread(running.command, *words)
+        assert ended.returncode == 1
+        told = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+        assert told == [f"assent: this Redis may not hold permissions: {EVICTS}"]
