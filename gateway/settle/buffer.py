@@ -106,7 +106,7 @@ class Buffer:
 
     def _accepted(self, message: Message, held: bool = False) -> None:
         record = decoded(Accepted, message.value)
-        _check(record.id, record.attempt, record.parts, record.accepted_at)
+        self._check(record.id, record.attempt, record.parts, record.accepted_at)
         try:
             bytes.fromhex(record.subject)
         except ValueError:
@@ -118,7 +118,7 @@ class Buffer:
 
     def _result(self, message: Message) -> None:
         record = decoded(Result, message.value)
-        _check(record.id, record.attempt, record.parts, record.at)
+        self._check(record.id, record.attempt, record.parts, record.at)
         self.say(record.id, Statement("result", record))
         if record.carrier_id:
             self.carrier_ids[key_of(record.carrier, record.carrier_id)] = (record.id, record.at)
@@ -127,11 +127,21 @@ class Buffer:
         record = decoded(Receipt, message.value)
         if not (0 <= record.at < LATEST_MS and 0 <= record.received_at < LATEST_MS):
             raise Unfit
-        ours = _ours(record)
+        ours = record.ref if record.ref in self.statements else _ours(record)
         if ours is None:
             self.unresolved.append(record)
         else:
             self.say(ours, Statement("receipt", record))
+
+    def _check(self, message_id: str, attempt: int, parts: int, at: int) -> None:
+        """Raises Unfit. An id that was spoken of before has been looked at."""
+        if not (
+            (message_id in self.statements or _UUID.fullmatch(message_id))
+            and 0 < attempt < MOST_ATTEMPTS
+            and 0 <= parts < MOST_PARTS
+            and 0 <= at < LATEST_MS
+        ):
+            raise Unfit
 
 
 def decoded(model: type[Any], value: bytes | None) -> Any:
@@ -151,13 +161,6 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(one) for one in value]
     return {name: _clean(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-def _check(message_id: str, attempt: int, parts: int, at: int) -> None:
-    if not (
-        _UUID.fullmatch(message_id) and 0 < attempt < MOST_ATTEMPTS and 0 <= parts < MOST_PARTS and 0 <= at < LATEST_MS
-    ):
-        raise Unfit
 
 
 def _ours(record: Receipt) -> str | None:
