@@ -16,7 +16,7 @@ Nothing here ever holds a number or a text: subjects and digests are keyed HMACs
 | `u` used request | the id that used it | the request's own life |
 | `w` windows | hash: a field per window scope, `x` same texts, `e` when the key expires | the longest window + 1 h |
 | `c` cursor | last event applied to the lane | for ever |
-| `cfg`, `l`, `q:` | registry and beat; number of lanes; quota lease of a client and minute | see `cfg.py`, `lease.py` |
+| `cfg`, `l`, `q:` | registry and beat; number of lanes; lease of a limit and period | see `cfg.py`, `lease.py` |
 """
 
 from uuid import UUID

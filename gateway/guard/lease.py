@@ -56,10 +56,14 @@ class Lease:
         async with held.lock:
             return await self._refill(held, name, limit, n, (since_s, day[1] if day else since_s + MINUTE_S))
 
-    def give(self, name: str, n: int) -> None:
-        """Give back what was taken and not used."""
+    def give(self, name: str, n: int, taken_after_s: float) -> None:
+        """Give back what was taken and not used, where the period it was taken from is still the one held.
+
+        `taken_after_s`: a time at or before the taking. What was taken from an earlier period is lost: nobody leased it
+        in this one.
+        """
         held = self._held.get(name)
-        if held is not None:
+        if held is not None and held.since_s <= taken_after_s:
             held.left += n
 
     async def _refill(self, held: _Held, name: str, limit: int, n: int, period: tuple[int, int]) -> float | None:

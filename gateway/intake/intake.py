@@ -103,7 +103,7 @@ class Intake:
             await self._unbind(jobs, out)
         except (GuardUnavailable, StreamBusy):
             pass  # what has no answer yet keeps UNAVAILABLE
-        self._give_back(client, paid, out)
+        self._give_back(client, paid, now, out)
         _count(out, requests, self)
         return out
 
@@ -195,17 +195,17 @@ class Intake:
             _, today, tomorrow = hours.midnights(route.pack.zone, now)
             limit = route.sender.cap_per_day or 1
             kept += await self._pay(f"sender/{sender_id}", limit, group, (today // 1000, tomorrow // 1000), out)
-        self._lease.give(client.id, len(jobs) - len(kept))
+        self._lease.give(client.id, len(jobs) - len(kept), now / 1000)
         return sorted(kept, key=lambda job: job.at)
 
-    def _give_back(self, client: Client, jobs: list[Job], out: list[Answer | Refusal]) -> None:
+    def _give_back(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> None:
         """What was paid for and then refused costs nothing."""
         refused = [job for job in jobs if isinstance(out[job.at], Refusal)]
         if refused:
-            self._lease.give(client.id, len(refused))
+            self._lease.give(client.id, len(refused), now / 1000)
             for job in refused:
                 if job.prepared.route.sender.cap_per_day is not None:
-                    self._lease.give(f"sender/{job.prepared.route.sender.id}", 1)
+                    self._lease.give(f"sender/{job.prepared.route.sender.id}", 1, now / 1000)
 
     # --- Redis ---------------------------------------------------------------------------------------------------
 

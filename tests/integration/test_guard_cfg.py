@@ -124,6 +124,33 @@ async def test_a_quota_is_never_passed_and_little_is_left_over(guard: Guard) -> 
     assert 0 < await guard.server.command("TTL", keys.quota("demo", 60 * 1001)) <= 120
 
 
+async def test_what_was_taken_in_an_earlier_minute_is_not_given_back_to_this_one(guard: Guard) -> None:
+    clock, quota = Clock(), 10
+    clock.s = 60 * 3000 + 59.5
+    lease, other = Lease(guard.server, now_s=clock), Lease(guard.server, now_s=clock)
+    before = clock.s
+    assert await lease.take("late", quota, 6) is None
+    clock.s += 1
+    assert await lease.take("late", quota, 1) is None  # its minute turns
+    lease.give("late", 6, before)
+    answers = [await worker.take("late", quota) for _ in range(8) for worker in (lease, other)]
+    assert answers.count(None) == quota - 1
+    clock.s += 60
+    assert await lease.take("late", quota, 6) is None
+    lease.give("late", 6, clock.s)  # of this minute: used again
+    assert await lease.take("late", quota, quota) is None
+    assert await other.take("late", quota) == 59.5
+
+
+async def test_a_day_given_back_to_after_midnight_stays_within_its_cap(guard: Guard) -> None:
+    day, lease = 86_400, Lease(guard.server)
+    assert await lease.take("sender/acme", 5, 5, day=(0, day)) is None
+    assert await lease.take("sender/acme", 5, 2, day=(day, 2 * day)) is None
+    lease.give("sender/acme", 5, day - 1)
+    assert await lease.take("sender/acme", 5, 4, day=(day, 2 * day)) is not None
+    assert await lease.take("sender/acme", 5, 3, day=(day, 2 * day)) is None
+
+
 async def test_a_lease_asks_the_server_once_a_chunk(guard: Guard) -> None:
     lease = Lease(guard.server, now_s=Clock())
     await lease.take("demo", 60_000)
