@@ -46,7 +46,12 @@ SIMULATOR_NUMBERS: tuple[SpecialNumber, ...] = tuple(
         ("05", "throttled", "限流两次后送达", "Throttled twice, then delivered."),
         ("06", "carrier_opt_out", "运营商黑名单（BLACK）", "Undelivered: on the carrier's blacklist (BLACK)."),
         ("07", "expired", "超过有效期（EXPIRED）", "Expired at the carrier (EXPIRED)."),
-        ("08", "silent", "提交成功但无状态报告", "Taken, and no receipt ever: ends as unknown."),
+        (
+            "08",
+            "silent",
+            "提交成功但无状态报告：满 72 小时仍无报告则为 unknown",
+            "Taken: unknown after 72 hours without a receipt.",
+        ),
         ("09", "duplicated", "状态报告重复三次", "Delivered; the receipt arrives three times."),
         ("10", "early", "状态报告先于提交应答", "Delivered; the receipt comes before the submit's answer."),
         ("11", "out_of_order", "状态报告乱序", "Delivered; an older receipt comes after the final one."),

@@ -7,25 +7,24 @@ NUMBER = "+8613800138000"
 
 
 def banner(edge: str, home: str, now: datetime) -> str:
-    """The text; `now` is when the example consent says it was given."""
-    given = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The text; `now` is when the example order says it was placed. What an order permits may go out at any hour."""
+    placed = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     post = f"curl -sS {edge}/v1/%s -H 'Authorization: Bearer {KEY}' -H 'Content-Type: application/json' \\\n  -d '%s'"
-    consent = (
-        f'{{"recipient":"{NUMBER}","sender":"acme","topics":["marketing"],"action":"grant","channel":"web",'
-        f'"occurred_at":"{given}","evidence":{{"checkbox_checked":true,"form_version":"2026-11"}}}}'
+    order = f'{{"recipient":"{NUMBER}","sender":"acme","kind":"order","ref":"SO-1001","occurred_at":"{placed}"}}'
+    message = (
+        f'{{"to":"{NUMBER}","sender":"acme","purpose":"transaction.shipping","text":"Your order SO-1001 has shipped."}}'
     )
-    message = f'{{"to":"{NUMBER}","sender":"acme","purpose":"marketing.promotion","text":"20 percent off this week"}}'
     return f"""
   edge     {edge}
   docs     {edge}/docs
   metrics  {edge}/metrics
   logs     {home}/log
 
-1. Record a consent (登记同意):
+1. Record what permits a message, here an order (登记关系):
 
-{post % ("consents", consent)}
+{post % ("relationships", order)}
 
-2. Send a message it permits (发送消息); without the consent the answer is 403 consent.missing:
+2. Send a message (发送消息); without step 1 the answer is 403 relationship.missing:
 
 {post % ("messages", message)}
 

@@ -107,7 +107,7 @@ def test_it_says_each_part_and_where_everything_is(running: Running) -> None:
 
 def test_what_it_prints_to_paste_works(running: Running) -> None:
     assert running.paste("messages").status_code == httpx.codes.FORBIDDEN
-    granted = running.paste("consents")
+    granted = running.paste("relationships")
     assert granted.status_code == httpx.codes.CREATED, granted.text
     sent = running.paste("messages")
     assert sent.status_code == httpx.codes.ACCEPTED, sent.text
@@ -165,7 +165,7 @@ def test_a_second_start_keeps_the_data_and_survives_its_own_kill(running: Runnin
     again = Running(*place)
     try:
         again.wait_for(r"ready in(.|\n)*Ctrl-C", STARTS_WITHIN_S)
-        assert again.paste("messages").json().get("code") != "consent.missing"
+        assert again.paste("messages").json().get("code") != "relationship.missing"
         again.process.kill()
         again.process.wait()
         assert soon(lambda: left(again.home) == [], 15), left(again.home)
