@@ -22,7 +22,10 @@ class Cursors:
 
     async def read(self) -> list[int | None]:
         """Each lane's cursor; none: never filled or flushed; below 0: being filled."""
-        found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
+        if self._server.mixes_lanes:
+            found = await self._server.command("MGET", *keys.CURSOR)
+        else:
+            found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
         return [None if value is None else int(value) for value in found]
 
     async def move(self, seq: int, believed: Mapping[int, int | None]) -> list[int]:

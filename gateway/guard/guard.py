@@ -31,6 +31,7 @@ from gateway.guard.bindings import Binding, Bound, bound
 from gateway.guard.cfg import written
 from gateway.guard.claims import Attempt, Claim, Claimed, Review, VoidAsk
 from gateway.guard.cluster import Cluster
+from gateway.guard.cursors import Cursors
 from gateway.guard.link import Argument
 from gateway.guard.plans import Plans
 from gateway.guard.record import RecordView
@@ -259,11 +260,7 @@ class Guard:
 
     async def cursors(self) -> list[int | None]:
         """The last event applied to each lane; none where the lane is cold."""
-        if self._server.mixes_lanes:
-            found = await self._server.command("MGET", *keys.CURSOR)
-        else:
-            found = await asyncio.gather(*(self._server.command("GET", key) for key in keys.CURSOR))
-        return [None if value is None else int(value) for value in found]
+        return await Cursors(self._server).read()
 
     async def set_cursors(self, seq: int, lanes: Iterable[int] = range(LANES)) -> None:
         """Say that every event up to `seq` is applied to these lanes."""
