@@ -11,7 +11,7 @@ from gateway.carriers.simulator import Profile, Simulator
 from gateway.contract.decision import Class
 from gateway.contract.wire import Receipt
 from gateway.deliver.means import Means
-from gateway.deliver.outbox import Outbox
+from gateway.deliver.outbox import LINGER_S, Outbox
 from gateway.deliver.slots import Slots
 from gateway.deliver.worker import Deliver
 from gateway.settings import Settings
@@ -37,7 +37,7 @@ def _emitter(parts: Parts) -> Callable[[Sequence[Receipt]], Awaitable[None]]:
         rows = [((receipt.ref or receipt.carrier_id).encode(), encode(receipt)) for receipt in receipts]
         while rows:
             try:
-                acks = await parts.producer.publish(parts.topics.receipts, rows)
+                acks = await parts.producer.publish(parts.topics.receipts, rows, linger_s=LINGER_S)
             except StreamBusy:
                 acks = [None] * len(rows)
             rows = [row for row, ack in zip(rows, acks, strict=True) if ack is None]

@@ -23,11 +23,14 @@ Faults = type[BaseException] | tuple[type[BaseException], ...]
 
 SAID: tuple[tuple[Faults, str], ...] = (
     ((Misconfigured, Declined), "{fault}"),
-    (MigrationError, "{fault}; run the version that made this database (docs/runbook.md, A migration's checksum)"),
+    (MigrationError, "{fault}: docs/runbook.md, A migration's checksum"),
     (ForeignDatabaseError, "{fault}; give this installation's own secrets (docs/runbook.md, The wrong secrets)"),
     (KeyMismatchError, "a stored secret does not open: is ASSENT_MASTER_KEY this installation's?"),
     (CacheAheadError, "Redis is ahead of PostgreSQL ({fault}): see docs/runbook.md before anything is flushed"),
-    (OffsetsLost, "Kafka has forgotten a group's place, {fault.args}: see docs/runbook.md, OffsetsLost"),
+    (
+        OffsetsLost,
+        "Kafka has forgotten the place of group {fault.args[0]} in {fault.args[1]}: docs/runbook.md, OffsetsLost",
+    ),
     (RepliesWaitError, "settle has replies to read first, a refusal may be among them: start it, then do this again"),
     (PastUnreadable, "Kafka does not give the last day's records back: is it up? Then do this again"),
     (PackError, "{fault}"),
@@ -45,8 +48,9 @@ PARTS: tuple[tuple[Faults, str], ...] = (
     ),
     (asyncpg.UndefinedTableError, "this database has no tables of this version yet: run `assent prepare` first"),
     (asyncpg.InterfaceError, "ASSENT_DATABASE_URL is no address of PostgreSQL, or its connection broke ({name})"),
+    (asyncpg.PostgresError, "PostgreSQL refused it ({name}); its own log says more"),
     (
-        (asyncpg.PostgresError, OSError, TimeoutError),
+        (OSError, TimeoutError),
         "PostgreSQL does not answer ({name}): is it up, and is ASSENT_DATABASE_URL right?",
     ),
 )

@@ -10,7 +10,7 @@ from gateway.contract.registry import Registry
 from gateway.deliver.partition import WINDOW
 from gateway.guard import Guard
 from gateway.intake.answer import store
-from gateway.intake.intake import request_digest, text_hash
+from gateway.intake.digests import request_digest, text_hash
 from gateway.ledger.recovery import LANDING_S, Recovery, Sources
 from gateway.ledger.returning import Spelling
 from gateway.records import long_windows, registry, settlement
