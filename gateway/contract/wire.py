@@ -4,6 +4,7 @@ Keys are subjects (order per recipient) except `results`, keyed by message id. T
 A record is never changed in meaning: a field may be added with a default.
 """
 
+import hashlib
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -109,6 +110,12 @@ class Reply(Record):
     at: int
     received_at: int
     blocked: bool = False
+
+    @property
+    def token(self) -> str:
+        """Names this reply in the person's provisional block: that of another reply outlives this one's event."""
+        told = f"{self.carrier}\0{self.reply_id}\0{self.port}"
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 class DeadLetter(Record):

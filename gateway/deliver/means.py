@@ -17,6 +17,7 @@ from gateway.deliver.outbox import Outbox
 from gateway.deliver.routing import carrier_of
 from gateway.deliver.slots import Slots
 from gateway.guard import Cfg, Claim, Guard
+from gateway.rules import hours
 from gateway.rules.pack import Pack
 from gateway.rules.plan import Plan, plan
 from gateway.stream.reader import Place
@@ -102,6 +103,13 @@ class Means:
         subject = bytes.fromhex(accepted.subject)
         route = carrier_of(sender, self.default, self.carriers)
         return Item(accepted, key or subject, place, offset, subject, plan(pack, sender, accepted.purpose), route)
+
+    def opens_at(self, item: Item, now_ms: int) -> int | None:
+        """When the quiet hours that forbid a message now end; None where none do."""
+        sender = self.cfg.sender(item.accepted.sender) if item.plan.quiet else None
+        pack = None if sender is None else self.packs.get(sender.pack)
+        purpose = None if pack is None else pack.purposes.get(item.accepted.purpose)
+        return None if pack is None or purpose is None else hours.release_at(purpose, pack, now_ms)
 
     async def fresh(self) -> None:
         """Wait while the ledger process shows no sign of life: an opt-out that cannot be recorded stops the sending."""

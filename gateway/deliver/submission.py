@@ -1,14 +1,14 @@
 """One batch's share for one carrier, after its commit: to the wire, its answers to `results`, and back to the guard.
 
-Order: sift (expired, stopped by a breaker) -> submit within a second of the claim -> compare-and-set and publish
-retries -> publish results -> mark done -> free the slots (the caller's). A crash before `done` leaves the claim
-`taken`: the next owner reports it doubtful, and settle keeps what it already knows. A crash between the
-compare-and-set of a retry and its publish is found by the next owner, who publishes it.
+Order: sift (expired, stopped by a breaker, quiet hours have begun) -> submit within a second of the claim ->
+compare-and-set and publish retries -> publish results -> mark done -> free the slots (the caller's). A crash before
+`done` leaves the claim `taken`: the next owner reports it doubtful, and settle keeps what it already knows. A crash
+between the compare-and-set of a retry and its publish is found by the next owner, who publishes it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.carriers.carrier import WRITE_WITHIN_S, Doubtful, Rejected, Retry, Submitted, Taken, Unwritten
@@ -123,9 +123,9 @@ async def carry(means: Means, route: str | None, items: Sequence[Item], began: f
 
 
 async def sift(means: Means, items: Sequence[Item], watch: Watch) -> list[Item]:
-    """End what expired and park what a breaker stops, at the last moment before the wire; the rest goes on."""
+    """At the last moment before the wire: end what expired, park what a breaker stops, hold what met quiet hours."""
     now = means.now_ms()
-    go, expired, parked = [], [], []
+    go, expired, parked, early = [], [], [], []
     for item in items:
         accepted = item.accepted
         if accepted.expires_at <= now:
@@ -134,14 +134,18 @@ async def sift(means: Means, items: Sequence[Item], watch: Watch) -> list[Item]:
         scope = means.cfg.open_scope(
             accepted.sender, accepted.cls, accepted.campaign, accepted.port, accepted.list_source
         )
-        if scope is None:
-            go.append(item)
-        else:
+        if scope is not None:
             parked.append((item, scope))
+        elif (opens := means.opens_at(item, now)) is not None:
+            early.append((item, opens))
+        else:
+            go.append(item)
     if expired:
         await _expire(means, expired, now, watch)
     if parked:
         await _park(means, parked, now, watch)
+    if early:
+        await _hold(means, early, now, watch)
     return go
 
 
@@ -157,12 +161,27 @@ async def _expire(means: Means, items: Sequence[Item], now: int, watch: Watch) -
 
 async def _park(means: Means, parked: Sequence[tuple[Item, str]], now: int, watch: Watch) -> None:
     scopes = {item.id: scope for item, scope in parked}
-    moved = await requeue(means, [item for item, _ in parked])
-    watch.released([item for item, _ in parked])
-    rows = [(item.key, held(item, now, scopes[item.id])) for item in moved]
-    await means.outbox.held(rows)
+    moved = await _requeued(means, [item for item, _ in parked], watch)
+    await means.outbox.held([(item.key, held(item, now, scopes[item.id])) for item in moved])
+    await _tell_waiting(means, moved, scopes, now)
+
+
+async def _hold(means: Means, early: Sequence[tuple[Item, int]], now: int, watch: Watch) -> None:
+    dues = {item.id: due for item, due in early}
+    moved = await _requeued(means, [item for item, _ in early], watch)
+    await means.outbox.held([(item.key, held(item, dues[item.id])) for item in moved])
+    await _tell_waiting(means, moved, dict.fromkeys(dues, Code.QUIET_HOURS), now)
+
+
+async def _requeued(means: Means, items: Sequence[Item], watch: Watch) -> list[Item]:
+    moved = await requeue(means, items)
+    watch.released(items)
+    return moved
+
+
+async def _tell_waiting(means: Means, moved: Sequence[Item], why: Mapping[str, str], now: int) -> None:
     was = [item.again(item.attempt - 1) for item in moved]
-    await finish(means, [result(item, "parked", now, code=scopes[item.id]) for item in was], ())
+    await finish(means, [result(item, "parked", now, code=why[item.id]) for item in was], ())
 
 
 def held(item: Item, due: int, parked: str | None = None) -> Accepted:
@@ -212,8 +231,7 @@ async def _report(means: Means, filed: Filed, watch: Watch) -> None:
     ended = [one.id for one in filed.results]
     if filed.later:
         dues = {item.id: (due, answer) for item, due, answer in filed.later}
-        moved = await requeue(means, [item for item, _, _ in filed.later])
-        watch.released([item for item, _, _ in filed.later])
+        moved = await _requeued(means, [item for item, _, _ in filed.later], watch)
         await means.outbox.held([(item.key, held(item, dues[item.id][0])) for item in moved])
         for item in moved:
             answer = dues[item.id][1]
@@ -236,9 +254,7 @@ async def _moved(means: Means, items: Sequence[Item], watch: Watch) -> list[Item
     """Short retries, recorded as their next attempt."""
     if not items:
         return []
-    moved = await requeue(means, items)
-    watch.released(items)
-    return moved
+    return await _requeued(means, items, watch)
 
 
 async def requeue(means: Means, items: Sequence[Item]) -> list[Item]:

@@ -3,9 +3,11 @@
 A carrier retries a few times and then drops the report for good, so what can be read is taken even when its neighbour
 cannot, and 200 is said only when all that was readable is stored; else 503, and the carrier sends it again (settle
 drops what came twice). An exact refusal word sets a provisional block *before* the carrier is acknowledged
-(MECHANISMS 5), so a crash of anything behind this line lets nothing more through; settle replaces it by the event.
+(MECHANISMS 5), and what was claimed before the block has gone out by then; so a crash of anything behind this line lets
+nothing more through. Settle replaces the block by the event.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -24,6 +26,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused
 from gateway.edge.strict import routes
 from gateway.ledger import events
+from gateway.ledger.appender import FENCE_S
 from gateway.rules import numbers, replies
 from gateway.stream.codec import encode
 
@@ -32,6 +35,8 @@ Carrier = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", examples=["
 Asking = Annotated[Caller, need("carrier:{carrier}")]
 RECEIPTS = TypeAdapter(list[ReceiptIn])
 REPLIES = TypeAdapter(list[ReplyIn])
+BLOCKING = 32
+"""Blocks on the way at once: a callback of a thousand refusals has its deadline too."""
 NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
 
 
@@ -96,17 +101,25 @@ async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Ta
     items = _items(await request.body(), "replies")
     kept = _readable(bodies.each(REPLIES, ReplyIn, items, b""))
     gate, now = caller.gate, acts.now_ms()
-    inbound = [await _reply(gate, carrier, item, now) for item in kept]
-    await _store(gate, gate.topics.replies, [(bytes.fromhex(reply.subject), encode(reply)) for reply in inbound])
+    inbound = [_reply(gate, carrier, item, now) for item in kept]
+    refusals = [(reply, item) for reply, item in zip(inbound, kept, strict=True) if reply.blocked]
+    fences: list[int] = []
+    for start in range(0, len(refusals), BLOCKING):
+        fences += await asyncio.gather(*(_block(gate, *one) for one in refusals[start : start + BLOCKING]))
+    await asyncio.gather(
+        _store(gate, gate.topics.replies, [(bytes.fromhex(reply.subject), encode(reply)) for reply in inbound]),
+        asyncio.sleep(FENCE_S if any(fences) else 0),
+    )
     return Taken(taken=len(kept), unreadable=len(items) - len(kept))
 
 
-async def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
+async def _block(gate: Gate, reply: Reply, item: ReplyIn) -> int:
+    return await gate.guard.block(bytes.fromhex(reply.subject), refused_scopes(gate, item), reply.token)
+
+
+def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
     number = numbers.parse(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
-    scopes = refused_scopes(gate, item)
-    if scopes:
-        await gate.guard.block(subject, scopes)
     aware = item.at is not None and item.at.tzinfo is not None
     return Reply(
         carrier=carrier,
@@ -117,7 +130,7 @@ async def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
         text=item.text,
         at=int(item.at.timestamp() * 1000) if item.at is not None and aware else now,
         received_at=now,
-        blocked=bool(scopes),
+        blocked=bool(refused_scopes(gate, item)),
     )
 
 

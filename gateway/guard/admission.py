@@ -12,7 +12,7 @@ import msgpack
 from gateway.contract.codes import Code
 from gateway.guard import keys
 from gateway.guard.plans import DAY_MS, Plans, everyone, term_field
-from gateway.guard.record import HELD, RESERVED, STATES, VOID
+from gateway.guard.record import HELD, RESERVED, STATES
 from gateway.rules.plan import Plan
 
 CODES = {code.value.encode(): code for code in Code}
@@ -30,6 +30,8 @@ class Mode(IntEnum):
     """A held message, or a retry (`attempt` > 1, which consumes no window) comes back."""
     CHECK = 3
     """Nothing is written; the verdict carries the trace of every rule."""
+    RECALL = 4
+    """Only what was decided before is told again; anything else is refused: `unavailable`."""
 
 
 class Ask(NamedTuple):
@@ -183,7 +185,7 @@ def _replay(row: Sequence[Any], plan: Plan) -> Verdict:
         None,
         name,
         replay=True,
-        answer=b"" if name == VOID else answer,
+        answer=answer,
         attempt=attempt,
         entry=entry if entry >= 0 else None,
         basis_key=_basis_key(plan, basis),

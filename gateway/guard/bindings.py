@@ -18,10 +18,12 @@ class Binding(NamedTuple):
     fingerprint: bytes
     """Of the body, of one length everywhere (16 bytes will do)."""
     ttl_ms: int = DAY_MS
+    repeats: bytes = b""
+    """Of what was bound before: `Bound.repeats`. Only the last to bind it may unbind it."""
 
     def value(self) -> bytes:
-        """What is stored: the id's bytes, then the fingerprint."""
-        return keys.raw_id(self.id) + self.fingerprint
+        """What is stored: the id's bytes, then the fingerprint, then how often it was repeated."""
+        return keys.raw_id(self.id) + self.fingerprint + self.repeats
 
 
 class Bound(NamedTuple):
@@ -34,6 +36,7 @@ class Bound(NamedTuple):
     """Bound before, to another body."""
     cold: bool = False
     """Nothing was bound: the lane is empty or being filled, and an earlier binding may not be back yet."""
+    repeats: bytes = b""
 
 
 def pack(bindings: Sequence[Binding]) -> tuple[list[bytes], list[bytes | int]]:
@@ -52,4 +55,6 @@ def bound(binding: Binding, earlier: bytes | int | None) -> Bound:
         return Bound(binding.id, fresh=False, conflict=False, cold=True)
     if earlier is None:
         return Bound(binding.id, fresh=True, conflict=False)
-    return Bound(keys.text_id(earlier[:16]), fresh=False, conflict=earlier[16:] != binding.fingerprint)
+    end = 16 + len(binding.fingerprint)
+    conflict = earlier[16:end] != binding.fingerprint
+    return Bound(keys.text_id(earlier[:16]), fresh=False, conflict=conflict, repeats=earlier[end:])

@@ -59,6 +59,8 @@ class VoidAsk(NamedTuple):
 
     id: str
     subject: bytes
+    request: bytes | None = None
+    """The digest of the person's request that it used up, and is to give back when it is voided."""
 
 
 class Attempt(NamedTuple):

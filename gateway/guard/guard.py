@@ -247,23 +247,27 @@ class Guard:
 
         return await self._sliced(items, lambda item: lane_of(item.subject), call)
 
-    async def block(self, subject: bytes, scopes: Sequence[str]) -> int:
-        """Stop these scopes at once, until `unblock`; the fence to wait out before acknowledging."""
+    async def block(self, subject: bytes, scopes: Sequence[str], token: str = "") -> int:
+        """Stop these scopes at once, until `unblock`; the fence to wait out before acknowledging.
+
+        `token` names the act that is to stand in its place: while another one's is there, `unblock` lifts nothing.
+        """
         first = subject[0]
         names = [keys.BLOCK[first] + subject, keys.FENCE[first] + subject]
-        fence: int = await self._server.run_replicated(script("block"), names, [msgpack.packb(list(scopes)), BLOCK_MS])
+        args: list[Argument] = [msgpack.packb(list(scopes)), BLOCK_MS, token]
+        fence: int = await self._server.run_replicated(script("block"), names, args)
         return fence
 
-    async def unblock(self, subject: bytes) -> None:
-        """Lift the provisional block, once an applied event stands in its place."""
-        await self._server.command("DEL", keys.BLOCK[subject[0]] + subject)
+    async def unblock(self, subject: bytes, token: str = "") -> None:
+        """Lift the provisional block, once an applied event stands in its place; without a token whatever follows."""
+        await self._server.run(script("unblock"), [keys.BLOCK[subject[0]] + subject], [token])
 
     async def cursors(self) -> list[int | None]:
         """The last event applied to each lane; none where the lane is cold."""
         return await Cursors(self._server).read()
 
     async def set_cursors(self, seq: int, lanes: Iterable[int] = range(LANES)) -> None:
-        """Say that every event up to `seq` is applied to these lanes."""
+        """For tests: open lanes without looking. Who fills them moves their cursors by compare-and-set (`Cursors`)."""
         await asyncio.gather(*(self._server.command("SET", keys.CURSOR[lane], seq) for lane in lanes))
 
     async def write_cfg(self, beat: int, min_seq: int, registry: Registry) -> None:
@@ -302,5 +306,7 @@ def _lane_keys(items: Sequence[VoidAsk]) -> list[bytes]:
     names: list[bytes] = []
     for item in items:
         first = item.subject[0]
-        names += (keys.RECORD[first] + keys.raw_id(item.id), keys.WINDOWS[first] + item.subject)
+        record_key = keys.RECORD[first] + keys.raw_id(item.id)
+        used = record_key if item.request is None else keys.REQUEST[first] + item.request
+        names += (record_key, keys.WINDOWS[first] + item.subject, used)
     return names

@@ -8,7 +8,7 @@ given back). Written by the scripts; 29 bytes and the rest, all integers big end
     length of `consumed` 2 | consumed | answer
 
 `consumed`: where flag TEXT is set 8 bytes of the text's hash, then the window fields that hold `stamp`, separated by
-NUL. In a `void` record the answer is the code it was voided with.
+NUL. In a `void` record it is the code it was voided with. The answer is kept to the end: a repeated key gets it again.
 """
 
 import struct
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = "reserved", "held", "taken", "done", "unwritten", "void"
 STATES = {ord(name[0]): name for name in (RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID)}
-BOUND, REFUNDED, TEXT = 1, 2, 4
+BOUND, REFUNDED, TEXT, SHARED = 1, 2, 4, 8
 _HEAD = struct.Struct(">BBHI")
 _WHOLE = struct.Struct(">BBHIHIHIbHIH")  # six-byte numbers as their upper two and lower four
 _LOWER = 0xFFFF_FFFF
@@ -58,7 +58,7 @@ def encode(
     basis: int = 0,
     refunded: bool = False,
 ) -> bytes:
-    """Write a record as the scripts do; only a rebuild needs to."""
+    """Write a record as the scripts do; only a rebuild needs to. `fields` of a void record: its code alone."""
     consumed = "\0".join(fields).encode()
     flags = (BOUND if bound else 0) | (REFUNDED if refunded else 0)
     if text_hash:
@@ -98,7 +98,7 @@ def decode(raw: bytes) -> RecordView:
         entry=int.from_bytes(raw[21:27], "big") - 1 if any(raw[21:27]) else None,
         bound=bool(flags & BOUND),
         refunded=bool(flags & REFUNDED),
-        fields=tuple(names.decode().split("\0")) if names else (),
-        answer=b"" if void else rest,
-        code=rest.decode() if void else None,
+        fields=tuple(names.decode().split("\0")) if names and not void else (),
+        answer=rest,
+        code=names.decode() if void else None,
     )

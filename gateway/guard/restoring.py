@@ -51,6 +51,7 @@ class Restored(NamedTuple):
     text_hash: bytes | None = None
     """Only while the same text may not go out again."""
     answer: bytes = b""
+    code: str = ""
     """Of a void message, why it was voided."""
     bound: bool = True
     refunded: bool = False
@@ -151,7 +152,7 @@ def _record(item: Restored) -> bytes:
         (item.partition, item.offset),
         item.stamp_ms,
         entry=item.entry,
-        fields=() if item.fields is None else item.fields.names,
+        fields=(item.code,) if item.state == record.VOID else () if item.fields is None else item.fields.names,
         text_hash=item.text_hash,
         bound=item.bound,
         answer=item.answer,

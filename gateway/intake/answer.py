@@ -5,6 +5,8 @@ from typing import NamedTuple
 import msgpack
 
 from gateway.contract.decision import Basis
+from gateway.guard import Verdict
+from gateway.intake.prepare import Route
 
 
 class Answer(NamedTuple):
@@ -30,3 +32,10 @@ def recall(kept: bytes) -> tuple[int | None, int, str]:
     """What `store` kept: release time, parts, pack."""
     release_at_ms, parts, pack = msgpack.unpackb(kept)
     return release_at_ms, parts, pack
+
+
+def basis_of(route: Route, verdict: Verdict | None) -> Basis:
+    """What permitted it: the plan's basis, unless the state key that was found says that it was the other one."""
+    if verdict is not None and verdict.basis_key is not None:
+        return Basis.RELATIONSHIP if verdict.basis_key in route.plan.relationships else Basis.CONSENT
+    return route.plan.basis

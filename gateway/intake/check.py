@@ -13,7 +13,9 @@ from gateway.contract.ids import lane_of, new_id, subject_of
 from gateway.contract.message import SendRequest
 from gateway.contract.registry import Client
 from gateway.guard import Ask, GuardUnavailable, Mode, Verdict
-from gateway.intake.intake import STALE, UNAVAILABLE, Intake, basis_of, text_hash, used_digest
+from gateway.intake.answer import basis_of
+from gateway.intake.digests import text_hash, used_digest
+from gateway.intake.intake import STALE, UNAVAILABLE, Intake
 from gateway.intake.prepare import Route, due, prepare, trace
 from gateway.rules import content, hours, numbers
 from gateway.rules.explain import RuleInfo, rules_of

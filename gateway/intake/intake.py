@@ -4,12 +4,12 @@ Order (MECHANISMS 1): bind the key (another body: 409) -> admit under the bound 
 confirmed afterwards. Dying after *bind* leaves a binding whose retry admits under the same id; after *admit*, a
 reservation whose retry publishes the same id (the claim drops a copy), at worst a window slot too many used, never one
 too few; after *publish*, a message that will be sent and whose retry gets the same answer.
-A publish that is not acknowledged in time may still land: its reservation is voided, and the claim refuses `void`.
+A publish that is not acknowledged in time may still land: its reservation is voided, and the claim refuses `void`; but
+not once its key was repeated, for the repeat may have been acknowledged: then the reservation and the key stay.
+What a key was answered stands for its life: what only became impossible since (time, quota, breaker) is recalled.
 """
 
 import asyncio
-import hashlib
-import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ from gateway.contract.ids import lane_of, new_id, subject_of
 from gateway.contract.message import SendRequest
 from gateway.contract.registry import Client
 from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lease, Mode, Verdict, VoidAsk, long_windows
-from gateway.intake.answer import Answer, recall, store
+from gateway.intake.answer import Answer, basis_of, recall, store
 from gateway.intake.coalesce import Coalescer
-from gateway.intake.prepare import DAY_MS, Prepared, Route, Routes, due, ms, prepare
+from gateway.intake.digests import binding, text_hash, used_digest
+from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare
 from gateway.rules import hours
 from gateway.rules.pack import Pack
 from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
@@ -50,6 +51,8 @@ class Job:
     mode: Mode = Mode.ADMIT
     due_ms: int | None = None
     verdict: Verdict | None = None
+    late: Refusal | None = None
+    """What it is answered unless its key was answered before."""
 
 
 class Intake:
@@ -93,8 +96,9 @@ class Intake:
         if not self.cfg.fresh:
             return [STALE] * len(requests)
         now = self._now_ms()
-        jobs = await self._afford(client, self._prepare(client, requests, now, out), now, out)
-        paid = jobs
+        asked = self._prepare(client, requests, now, out)
+        paid = await self._afford(client, [job for job in asked if job.late is None], now, out)
+        jobs = paid if len(paid) == len(asked) else self._left(asked, paid, out)
         try:
             if any(job.binding is not None for job in jobs):
                 jobs = await self._bind(jobs, out)
@@ -106,6 +110,15 @@ class Intake:
         self._give_back(client, paid, now, out)
         _count(out, requests, self)
         return out
+
+    def _left(self, asked: list[Job], paid: list[Job], out: list[Answer | Refusal]) -> list[Job]:
+        """The jobs that go on: those paid for, and those that may have been answered before."""
+        places = {job.at for job in paid}
+        for job in asked:
+            found = out[job.at]
+            if job.at not in places and isinstance(found, Refusal) and found.code is Code.CLIENT_QUOTA:
+                self._ends(job, found, out)
+        return [job for job in asked if job.late is not None or job.at in places]
 
     # --- before any I/O ------------------------------------------------------------------------------------------
 
@@ -130,11 +143,22 @@ class Intake:
                 prepared.port,
                 request.list_source,
             )
-            if stopped is not None:
-                out[at] = Refusal(Code.BREAKER_OPEN, f"stopped: {stopped}", BREAKER_RETRY_S)
-                continue
-            jobs.append(self._job(at, prepared, client, now))
+            late = prepared.late
+            if stopped is not None and late is None:
+                late = Refusal(Code.BREAKER_OPEN, f"stopped: {stopped}", BREAKER_RETRY_S)
+            job = self._job(at, prepared, client, now)
+            if late is None or not self._ends(job, late, out):
+                jobs.append(job)
         return jobs
+
+    @staticmethod
+    def _ends(job: Job, late: Refusal, out: list[Answer | Refusal]) -> bool:
+        """Whether the refusal is the last word: without a key nothing was answered before; with one that is asked."""
+        if job.binding is None:
+            out[job.at] = late
+            return True
+        out[job.at], job.late, job.mode = UNAVAILABLE, late, Mode.RECALL
+        return False
 
     def _job(self, at: int, prepared: Prepared, client: Client, now: int) -> Job:
         subject = subject_of(self.pepper, prepared.number)
@@ -142,17 +166,8 @@ class Intake:
         if prepared.due_ms is not None:
             job.mode = Mode.HOLD
         if prepared.request.idempotency_key is not None:
-            job.binding = self._bindable(client, prepared.request, job.id)
+            job.binding = binding(self.pepper, client.id, prepared.request, job.id)
         return job
-
-    def _bindable(self, client: Client, request: SendRequest, message_id: str) -> Binding:
-        key = f"{client.id}\0{request.idempotency_key}".encode()
-        body = request.model_dump_json(exclude={"idempotency_key"}, exclude_none=True).encode()
-        return Binding(
-            digest=hmac.digest(self.pepper, b"key\0" + key, hashlib.sha256)[:16],
-            id=message_id,
-            fingerprint=hmac.digest(self.pepper, b"body\0" + body, hashlib.sha256)[:16],
-        )
 
     async def _afford(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:
         """Keep the jobs that the client's quota and the senders' caps pay for."""
@@ -214,7 +229,8 @@ class Intake:
         found = await self._binding.ask([job.binding for job in keyed if job.binding is not None])
         for job, bound in zip(keyed, found, strict=True):
             job.id, job.bound = bound.id, True
-            job.binding = job.binding._replace(id=bound.id) if job.binding is not None else None
+            if job.binding is not None:
+                job.binding = job.binding._replace(id=bound.id, repeats=bound.repeats)
             if bound.conflict or bound.cold:
                 out[job.at] = COLD if bound.cold else Refusal(Code.IDEMPOTENCY_CONFLICT)
                 job.binding = None
@@ -249,10 +265,8 @@ class Intake:
 
     def _ask(self, job: Job, now: int) -> Ask:
         prepared, request = job.prepared, job.prepared.request
-        route = prepared.route
-        used, used_ttl = None, 0
-        if request.request is not None and route.plan.basis is Basis.REQUEST:
-            used = used_digest(self.pepper, job.subject, route, request.request.ref)
+        route, used, used_ttl = prepared.route, self._used(job), 0
+        if request.request is not None and used is not None:
             used_ttl = max(1000, ms(request.request.occurred_at) + (route.purpose.request_life_s or 600) * 1000 - now)
         return Ask(
             id=job.id,
@@ -270,6 +284,13 @@ class Intake:
             minute_of_day=hours.minute_of_day(route.pack.zone, now),
         )
 
+    def _used(self, job: Job) -> bytes | None:
+        """The digest of the person's request that the message uses up."""
+        request, route = job.prepared.request.request, job.prepared.route
+        if request is None or route.plan.basis is not Basis.REQUEST:
+            return None
+        return used_digest(self.pepper, job.subject, route, request.ref)
+
     def _postpone(self, job: Job, wanted: tuple[int, int], now: int, out: list[Answer | Refusal]) -> bool:
         """The person's own hours forbid it now: hold until they open, or refuse where the caller asked for that."""
         release, refusal = due(job.prepared.request, job.prepared.route, now, wanted)
@@ -285,6 +306,9 @@ class Intake:
     def _take(self, job: Job, verdict: Verdict, out: list[Answer | Refusal]) -> None:
         if verdict.code is None:
             job.verdict = verdict
+            return
+        if job.late is not None and verdict.code is Code.UNAVAILABLE:
+            out[job.at] = job.late
             return
         wait = None
         if verdict.code is Code.CACHE_COLD:
@@ -309,7 +333,7 @@ class Intake:
         for job in jobs:
             if job.verdict is None:
                 continue
-            if job.verdict.replay and job.verdict.state in ("taken", "done"):
+            if job.verdict.replay and job.verdict.state in ("taken", "done", "void"):
                 out[job.at] = self._replayed(job, job.verdict)
                 continue
             cls = job.prepared.route.purpose.cls
@@ -319,7 +343,10 @@ class Intake:
             ((topic, group),) = groups.items()
             await self._publish_to(topic, group, client, trace, now, out)
         elif groups:
-            await asyncio.gather(*(self._publish_to(t, g, client, trace, now, out) for t, g in groups.items()))
+            tasks = [self._publish_to(t, g, client, trace, now, out) for t, g in groups.items()]
+            for fault in await asyncio.gather(*tasks, return_exceptions=True):
+                if fault is not None:
+                    raise fault
 
     async def _publish_to(
         self, topic: str, group: list[Job], client: Client, trace: str | None, now: int, out: list[Answer | Refusal]
@@ -373,12 +400,18 @@ class Intake:
         )
 
     async def _void(self, missed: list[Job], out: list[Answer | Refusal]) -> None:
-        """Take back what Kafka did not acknowledge; what deliver already took was published after all."""
+        """Take back what Kafka did not acknowledge; what deliver already took was published after all.
+
+        What was repeated meanwhile may have been acknowledged to somebody else: it stays, and its key with it.
+        """
         telemetry.VOIDED.add(len(missed))
-        states = await self.guard.void([VoidAsk(job.id, job.subject) for job in missed], Code.UNAVAILABLE)
+        asks = [VoidAsk(job.id, job.subject, self._used(job)) for job in missed]
+        states = await self.guard.void(asks, Code.UNAVAILABLE)
         for job, state in zip(missed, states, strict=True):
             if state in ("taken", "done"):
                 out[job.at] = self._answer(job)
+            elif state in ("reserved", "held"):
+                job.binding = None
 
     def _answer(self, job: Job) -> Answer:
         if job.verdict is not None and job.verdict.replay:
@@ -401,29 +434,6 @@ class Intake:
         return Answer(
             job.id, status, release_at, parts, basis_of(job.prepared.route, verdict), verdict.entry, pack, True
         )
-
-
-def used_digest(pepper: bytes, subject: bytes, route: Route, ref: str) -> bytes:
-    """The name under which a person's request is remembered as used."""
-    return request_digest(pepper, subject, route.sender.id, route.purpose.name, ref)
-
-
-def request_digest(pepper: bytes, subject: bytes, sender: str, purpose: str, ref: str) -> bytes:
-    """`used_digest` by names; its first byte keeps it in the person's lane."""
-    name = f"{sender}\0{purpose}\0{ref}".encode()
-    return subject[:1] + hmac.digest(pepper, b"ref\0" + subject + name, hashlib.sha256)[:15]
-
-
-def text_hash(pepper: bytes, text: str) -> bytes:
-    """8 bytes that tell equal texts (signature included) from others, and nothing else."""
-    return hashlib.blake2b(text.encode(), key=pepper[:32], digest_size=8).digest()
-
-
-def basis_of(route: Route, verdict: Verdict | None) -> Basis:
-    """What permitted it: the plan's basis, unless the state key that was found says that it was the other one."""
-    if verdict is not None and verdict.basis_key is not None:
-        return Basis.RELATIONSHIP if verdict.basis_key in route.plan.relationships else Basis.CONSENT
-    return route.plan.basis
 
 
 def _count(out: list[Answer | Refusal], requests: Sequence[SendRequest | Refusal], intake: Intake) -> None:

@@ -46,6 +46,8 @@ class Prepared(NamedTuple):
     due_ms: int | None
     """When to release, where it must be held; none where it may go now."""
     expires_ms: int
+    late: Refusal | None = None
+    """Why it may not go now, although it may have been accepted before, under its key: then that answer stands."""
 
 
 def matches(allowed: tuple[str, ...], name: str) -> bool:
@@ -183,14 +185,13 @@ def due(
 def _timed(
     request: SendRequest, route: Route, number: str, body: Content, port: str, now_ms: int
 ) -> Prepared | Refusal:
-    fault = expiry_fault(request, now_ms) or request_fault(request, route, now_ms)
-    if fault is not None:
-        return fault
-    release, refusal = due(request, route, now_ms)
-    if refusal is not None:
-        return refusal
+    release, late = None, expiry_fault(request, now_ms) or request_fault(request, route, now_ms)
+    if late is None:
+        release, late = due(request, route, now_ms)
+    if late is not None and request.idempotency_key is None:
+        return late
     expires = ms(request.expires_at) if request.expires_at is not None else (release or now_ms) + DAY_MS
-    return Prepared(request, route, number, body, port, release, expires)
+    return Prepared(request, route, number, body, port, release, expires, late)
 
 
 def trace(request: SendRequest, route: Route, now_ms: int) -> Iterator[tuple[str, Refusal | None]]:

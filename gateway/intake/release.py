@@ -12,7 +12,9 @@ from gateway.contract.decision import Basis
 from gateway.contract.registry import Client
 from gateway.contract.wire import Accepted
 from gateway.guard import Ask, GuardUnavailable, Mode, Verdict, VoidAsk, long_windows
-from gateway.intake.intake import Intake, basis_of, text_hash, used_digest
+from gateway.intake.answer import basis_of
+from gateway.intake.digests import text_hash, used_digest
+from gateway.intake.intake import Intake
 from gateway.intake.prepare import DAY_MS, Route
 from gateway.rules import hours
 from gateway.stream import StreamBusy, encode

@@ -193,9 +193,7 @@ class Returning:
             return None
         fresh = fields is not None and rule is not None and now - stamp < min(rule.plan.same_text_ms, TEXTS_MS)
         bound = bool(said.get("bound"))
-        answer = code.encode() if state == "void" else b""
-        if bound and state != "void":
-            answer = self._spelling.answer(due, said["parts"], said["pack"])
+        answer = self._spelling.answer(due, said["parts"], said["pack"]) if bound else b""
         return Restored(
             said["id"],
             subject,
@@ -209,6 +207,7 @@ class Returning:
             0 if rule is None else basis_at(rule.plan, Basis(said["basis"]), term),
             self._spelling.text_hash(said["text"]) if fresh else None,
             answer,
+            code,
             bound,
             refunded or state == "void",
             life_ms,

@@ -152,11 +152,11 @@ class Replies:
             answers = await self._appender.append(acts)
         except EventUnfitError:  # one of them: a number that is not the subject's says nothing, the subject still does
             answers = await self._appender.append([act.model_copy(update={"number": None}) for act in acts])
-        for act, answer in zip(acts, answers, strict=True):
+        for (reply, _), act, answer in zip(refused, acts, answers, strict=True):
             if answer.refusal is not None:
                 log.error("withdrawal_refused", code=answer.refusal.code.value)
             else:
-                await self._guard.unblock(act.subject)
+                await self._guard.unblock(act.subject, reply.token)
 
 
 def _values(reply: Reply, scopes: Mapping[tuple[str, str], str]) -> tuple[Any, ...]:

@@ -77,6 +77,9 @@ async def test_the_first_binding_wins(guard: Guard) -> None:
     await guard.unbind([two, three])  # neither stands
     assert not (await guard.bind([two]))[0].fresh
     await guard.unbind([one])
+    (again,) = await guard.bind([two])
+    assert not again.fresh  # it was bound again since: whoever did so may have been admitted
+    await guard.unbind([one._replace(repeats=again.repeats)])
     assert (await guard.bind([two]))[0].fresh
 
 
@@ -151,7 +154,7 @@ async def test_a_cancelled_hold_is_not_released(guard: Guard) -> None:
     assert await admitted(guard, held) == ["held"]
     assert await guard.void([back(held)], Code.SUPPRESSED) == ["void"]
     verdict = (await guard.admit([held._replace(mode=Mode.RELEASE)], SEQ))[0]
-    assert (verdict.state, verdict.replay, verdict.answer) == ("void", True, b"")
+    assert (verdict.state, verdict.replay, verdict.answer) == ("void", True, b"answer")
 
 
 async def test_void_gives_back_once_and_admits_again(guard: Guard) -> None:
@@ -220,6 +223,24 @@ async def test_a_block_stops_its_scopes_at_once(guard: Guard) -> None:
     assert await admitted(guard, ask) == ["suppressed"]
     await guard.unblock(subject)
     assert await admitted(guard, ask) == ["reserved"]
+
+
+async def test_a_block_stands_until_every_act_it_stands_for_is_recorded(guard: Guard) -> None:
+    subject = await a_customer(guard)
+    ask = an_ask(subject, a_plan())
+    for scopes, token in ((["acme"], "a"), (["other"], "b"), (["other"], "b"), (["acme"], "c")):
+        await guard.block(subject, scopes, token)
+    for token in ("unknown", "b", "a"):
+        await guard.unblock(subject, token)
+        assert await admitted(guard, ask) == ["suppressed"], token
+    await guard.unblock(subject, "c")
+    assert await admitted(guard, ask) == ["reserved"]
+    many = await a_customer(guard)
+    for n in range(70):
+        await guard.block(many, ["acme"], f"t{n}")
+    for n in range(70):
+        await guard.unblock(many, f"t{n}")
+    assert await admitted(guard, an_ask(many, a_plan())) == ["suppressed"]
 
 
 # --- time ----------------------------------------------------------------------------------------------------------

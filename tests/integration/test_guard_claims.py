@@ -139,7 +139,7 @@ async def test_an_opt_out_refuses_and_gives_back(guard: Guard, first_taken: bool
     assert refused == Claimed(REFUSED, Code.SUPPRESSED)
     view = await guard.record(ask.id)
     assert view is not None
-    assert (view.state, view.code, view.refunded, view.answer) == ("void", "suppressed", True, b"")
+    assert (view.state, view.code, view.refunded, view.answer) == ("void", "suppressed", True, b"answer")
     assert await claimed(guard, ask) is DROP
     assert await guard.review([Attempt(ask.id, 1)]) == [Review.VOID]
     assert await guard.refund([back(ask)]) == [False]

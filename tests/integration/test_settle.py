@@ -193,6 +193,22 @@ async def test_a_refusal_becomes_one_event_and_the_provisional_block_gives_way_t
     assert await world.guard.server.command("EXISTS", b"b" + _tagged(subject)) == 0
 
 
+async def test_one_replys_event_does_not_lift_the_block_of_the_next(world: World) -> None:
+    number = f"+86139{random.randrange(10**8):08d}"
+    subject = subject_of(PEPPER, number)
+    first, second = reply(number, "R"), reply(number, "R", port="10690001")
+    await world.guard.block(subject, ["acme#marketing"], first.token)
+    await world.guard.block(subject, ["acme"], second.token)
+    async with world.settling():
+        await world.say(world.names.replies, first)
+        await world.until(lambda: world.value("SELECT count(*) = 1 FROM replies WHERE subject = $1", subject))
+        (verdict,) = await world.guard.admit([an_ask(subject, a_plan(relationships=(), basis=Basis.REQUEST))], 0)
+        assert verdict.code == "suppressed"
+        await world.say(world.names.replies, second)
+        await world.until(lambda: world.value("SELECT count(*) = 2 FROM replies WHERE subject = $1", subject))
+    assert await world.guard.server.command("EXISTS", b"b" + _tagged(subject)) == 0
+
+
 def _tagged(subject: bytes) -> bytes:
     from gateway.guard import keys  # noqa: PLC0415 - the only look behind the guard
 

@@ -28,6 +28,8 @@ class Record:
     entry: int | None = None
     key: str | None = None
     code: str | None = None
+    bound: bool = False
+    shared: bool = False
 
 
 @dataclass
@@ -142,13 +144,15 @@ class Model:
             return {"code": "cache.cold"}
         record, counts = self.records.get(ask.id), ask.attempt == 1 and ask.mode is not Mode.HOLD
         if record is not None:
-            goes = record.state == "void" and ask.mode is not Mode.RELEASE
+            told = record.bound and record.answer and record.code != "unavailable"
+            goes = record.state == "void" and ask.mode is not Mode.RELEASE and not told
             if ask.mode is Mode.RELEASE:
                 again = record.state == "reserved" and ask.attempt > 1 and record.attempt == ask.attempt
                 lost = record.attempt < ask.attempt and record.state not in {"done", "void"}
                 goes = record.state == "held" or again or lost
                 counts = record.state == "held"
             if not goes:
+                record.shared |= ask.mode is not Mode.RELEASE and record.state in {"reserved", "held"}
                 return {
                     "code": None,
                     "state": record.state,
@@ -156,6 +160,8 @@ class Model:
                     "entry": record.entry,
                     "stamp": record.stamp,
                 }
+        if ask.mode is Mode.RECALL:
+            return {"code": "unavailable"}
         refusal = self.stopped(ask.subject, ask.plan, ask.approved)
         if refusal:
             return {"code": refusal}
@@ -208,6 +214,7 @@ class Model:
             answer=ask.answer,
             entry=entry,
             key=key,
+            bound=ask.bound,
         )
         return answer
 
@@ -224,10 +231,15 @@ class Model:
 
     def end(self, record: Record, code: str) -> None:
         record.state, record.code, record.at, record.fields, record.text = "void", code, (0, 0), (), None
-        record.answer, record.refunded = b"", True
+        record.refunded, record.shared = True, False
 
-    def void(self, message_id: str, subject: bytes, code: str) -> str:
+    def void(self, message_id: str, subject: bytes, code: str, request: bytes | None = None) -> str:
         record = self.records.get(message_id)
+        if record is not None and record.shared and code == "unavailable":
+            return record.state
+        ends = record is None or record.state in {"reserved", "held"}
+        if ends and request is not None and self.used.get(request) == message_id:
+            del self.used[request]
         if record is None:
             self.records[message_id] = Record("void", 1, refunded=True, code=code)
             return "absent"

@@ -279,8 +279,16 @@ class Machine(RuleBasedStateMachine):
         self.voids_one(self.known(data))
 
     def voids_one(self, ask: Ask) -> None:
-        got = self.wait(self.guard.void([VoidAsk(ask.id, ask.subject)], Code.UNAVAILABLE))
-        assert got == [self.model.void(ask.id, ask.subject, "unavailable")]
+        self.voids_with(ask, Code.UNAVAILABLE)
+
+    @precondition(lambda self: self.asks)
+    @rule(data=st.data())
+    def ends(self, data: st.DataObject) -> None:
+        self.voids_with(self.known(data), Code.MESSAGE_EXPIRED)
+
+    def voids_with(self, ask: Ask, code: Code) -> None:
+        got = self.wait(self.guard.void([VoidAsk(ask.id, ask.subject, ask.request)], code))
+        assert got == [self.model.void(ask.id, ask.subject, code.value, ask.request)]
 
     @precondition(lambda self: self.asks)
     @rule(data=st.data())

@@ -116,8 +116,8 @@ def a_record(state: str, flags: int = 0, consumed: bytes = b"", rest: bytes = b"
 def test_record_reads_back() -> None:
     view = record.decode(a_record("taken", record.BOUND | record.TEXT, b"h" * 8 + b"M/acme\0M", b"answer", 2))
     assert view == record.RecordView("taken", 2, 3, 9, 10, 7, True, False, ("M/acme", "M"), b"answer", None)
-    void = record.decode(a_record("void", record.REFUNDED, b"", b"suppressed"))
-    assert (void.code, void.answer, void.refunded, void.fields) == ("suppressed", b"", True, ())
+    void = record.decode(a_record("void", record.REFUNDED, b"suppressed", b"answer"))
+    assert (void.code, void.answer, void.refunded, void.fields) == ("suppressed", b"answer", True, ())
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def test_a_result_says_more(offset: int, outcome: str, state: str, refunded: boo
     said = a_message()
     made = published(said, offset, {"id": said["id"], "outcome": outcome, "code": "suppressed"})
     assert (made.state, made.refunded, made.fields is None) == (state, refunded, refunded)
-    assert made.answer == (b"suppressed" if state == "void" else b"")
+    assert made.code == ("suppressed" if state == "void" else "")
+    assert made.answer == b""
 
 
 @pytest.mark.parametrize("outcome", ["retrying", "parked"])

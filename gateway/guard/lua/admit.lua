@@ -8,11 +8,13 @@
 --       midnights [[previous, today, next …], …], messages
 --       [[plan, mode, bound, approved, cursor, midnights, minute of the day, attempt, record life ms, text hash,
 --         request (0: none), request life ms, answer, id], …]
--- mode  0 ADMIT, 1 HOLD, 2 RELEASE
+-- mode  0 ADMIT, 1 HOLD, 2 RELEASE, 4 RECALL
 --
 -- For each message everything is checked, in this order, then everything is written, or nothing:
 --   cursor missing or behind                       -> cache.cold
---   record     ADMIT, HOLD: reserved, held, taken, done, unwritten -> replay; void, absent -> go on
+--   record     ADMIT, HOLD: reserved, held, taken, done, unwritten -> replay (the first two are SHARED from then on);
+--                       void after an answer, by a key -> replay; else void, absent -> go on
+--              RECALL: as ADMIT, but what would go on is refused: unavailable
 --              RELEASE: held, absent -> go on; reserved with the same attempt > 1 -> go on, consuming nothing
 --                       an older attempt, not done or void -> go on so too: a flush or failover lost the requeue, which
 --                       was made before this attempt was published
@@ -33,7 +35,7 @@ local call = redis.call
 local cursors, requests, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[4])
 local plans, calendar, asks = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
-local HOLD, RELEASE = 1, 2
+local HOLD, RELEASE, RECALL = 1, 2, 4
 local n = #asks
 local first_request, first_windows = cursors + 3 * n, cursors + 3 * n + requests
 assert(#KEYS == first_windows + n, 'admit: keys')
@@ -50,6 +52,16 @@ local function write(at, bytes, life)
   written[KEYS[at]], dirty = bytes, true
 end
 
+-- a publish of it that fails from now on must not void it: another one may have been acknowledged
+local function share(at, state)
+  local raw = value(at)
+  local flags = stamp_at('B', raw, 2)
+  if (state ~= RESERVED and state ~= HELD) or bits_and(flags, SHARED) > 0 then return end
+  local bytes = slice(raw, 1, 1) .. string.char(bits_or(flags, SHARED)) .. slice(raw, 3)
+  call('SET', KEYS[at], bytes, 'KEEPTTL')
+  written[KEYS[at]], dirty = bytes, true
+end
+
 -- nil to go on, else the replay; second: whether this attempt consumes windows
 local function known(raw, mode, attempt)
   if not raw then return nil, attempt == 1 end
@@ -59,7 +71,8 @@ local function known(raw, mode, attempt)
     if state == RESERVED and attempt > 1 and was == attempt then return nil, false end
     if was < attempt and state ~= DONE and state ~= VOID then return nil, false end
   elseif state == VOID then
-    return nil, attempt == 1
+    local why, told = slice(raw, at, at + size - 1), #raw >= at + size and bits_and(flags, BOUND) > 0
+    if why == UNAVAILABLE or not told then return nil, attempt == 1 end
   end
   local from = bits_and(flags, TEXT) > 0 and at + 8 or at
   local termed = string.find(slice(raw, from, at + size - 1), 'C/', 1, true) and 1 or 0
@@ -129,7 +142,11 @@ local function decide(i, ask)
   if behind(read[ask[5]], least) then return {2, 'cache.cold', '', 0} end
   local plan, mode, attempt = plans[ask[1]], ask[2], ask[8]
   local replay, counts = known(value(base + 2), mode, attempt)
-  if replay then return replay end
+  if replay then
+    if mode ~= RELEASE then share(base + 2, replay[2]) end
+    return replay
+  end
+  if mode == RECALL then return {2, 'unavailable', '', 0} end
   local parts, block, approved = parts_of(read[base]), read[base + 1], ask[4]
   local code = stopped(plan, approved, parts, block)
   if code then return {2, code, '', 0} end

@@ -2,7 +2,8 @@
 --
 -- KEYS  binding (i) of each, then the cursors (c) of their lanes
 -- ARGV  number of bindings, then id (16 bytes) + fingerprint, life ms, cursor (position among them), of each
--- Reply: what stands: false where this one is now bound, else the bytes of the earlier one; 0 where the lane is empty or
+-- Reply: what stands: false where this one is now bound, else the bytes of the earlier one, two more of them if it is of the
+--   same body: how often it was repeated, so that whoever bound it before can no longer unbind it; 0 where the lane is empty or
 --   being filled: an earlier binding may not be back yet, so none is made.
 local n = tonumber(ARGV[1])
 assert(#ARGV == 3 * n + 1, 'bind: arguments')
@@ -12,7 +13,14 @@ for i = 1, n do
   if not cursor or tonumber(cursor) < 0 then
     replies[i] = 0
   else
-    replies[i] = redis.call('SET', KEYS[i], ARGV[3 * i - 1], 'NX', 'GET', 'PX', ARGV[3 * i])
+    local given = ARGV[3 * i - 1]
+    local stands = redis.call('SET', KEYS[i], given, 'NX', 'GET', 'PX', ARGV[3 * i])
+    if stands and string.sub(stands, 17, #given) == string.sub(given, 17) then
+      local repeats = #stands > #given and struct.unpack('>H', stands, #given + 1) or 0
+      stands = string.sub(stands, 1, #given) .. struct.pack('>H', (repeats + 1) % 65536)
+      redis.call('SET', KEYS[i], stands, 'KEEPTTL')
+    end
+    replies[i] = stands
   end
 end
 return replies

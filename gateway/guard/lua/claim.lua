@@ -65,7 +65,7 @@ local function decide(i, claim)
   if code then
     refund(KEYS[windows_at + i], flags, stamp, consumed)
     local left = bits_or(bits_and(flags, BOUND), REFUNDED)
-    put(key, record_of(VOID, left, claim[4], 0, 0, stamp, was_basis, was_entry, '', code), raw)
+    put(key, record_of(VOID, left, claim[4], 0, 0, stamp, was_basis, was_entry, code, answer), raw)
     return {2, code}
   end
   if not raw then was_basis, was_entry = basis, entry + 1 end

@@ -1,8 +1,10 @@
 -- A record's bytes (record.py): state 1, flags 1, attempt 2, partition 4, offset 6, stamp 6, basis 1, entry 6, length 2,
--- consumed, answer. `head_of` gives them in this order, then where `consumed` starts.
+-- consumed, answer. `head_of` gives them in this order, then where `consumed` starts. Of a void record `consumed` is why.
+-- SHARED: somebody repeated it while it was reserved or held, and may have been told that it was accepted.
 local RECORD = '>BBHI4I6I6bI6H'
 local RESERVED, HELD, TAKEN, DONE, UNWRITTEN, VOID = 114, 104, 116, 100, 117, 118 -- first letters
-local BOUND, REFUNDED, TEXT = 1, 2, 4
+local BOUND, REFUNDED, TEXT, SHARED = 1, 2, 4, 8
+local UNAVAILABLE = 'unavailable' -- voided with it: nobody was told that it was accepted
 local bits_and, bits_or = bit.band, bit.bor
 
 local function head_of(raw)

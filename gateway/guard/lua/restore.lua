@@ -36,8 +36,8 @@ local function better(raw, given)
   end
   if found == VOID or not newer then return nil, stands, found end
   local answer = slice(raw, at + size)
-  if answer == '' or state == VOID then answer = slice(given, from + length) end
-  flags = bits_or(flags, bits_and(set, BOUND + REFUNDED))
+  if answer == '' then answer = slice(given, from + length) end
+  flags = bits_or(flags, bits_and(set, BOUND + REFUNDED + SHARED))
   local consumed = slice(given, from, from + length - 1)
   return record_of(state, flags, attempt, partition, offset, stamp, basis, entry, consumed, answer), stands, found
 end
