@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
+from gateway.contract.codes import Code
 from gateway.contract.consent import EventKind, SuppressionRequest
-from gateway.contract.decision import Class, Reason
+from gateway.contract.decision import Class, Reason, Refusal
 from gateway.contract.message import Slug
 from gateway.edge import acts
 from gateway.edge.acts import Key, Recorded
 from gateway.edge.callers import Caller, need
 from gateway.edge.people import Standing, owner_of, standing, visible
-from gateway.edge.problems import wrong
+from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
 from gateway.edge.times import of_s
 from gateway.ledger import events
@@ -28,6 +29,7 @@ Given = Annotated[Key | None, acts.KEY_HEADER]
 Named = Annotated[str, Query(min_length=3, max_length=32, description="A number, or a subject (32 hex digits).")]
 Scope = Literal["all", "sender", "class"]
 Reasons = Literal["opt_out", "complaint", "dead_number", "manual", "carrier", "regulator"]
+NOT_ONES_OWN = Refusal(Code.CLIENT_FORBIDDEN, "what stops every sender is ended by a client of all senders")
 PLACE = r"^[0-9]{1,18}\.[0-9a-f]{32}\.[ -~]{1,150}$"
 
 
@@ -116,8 +118,13 @@ async def unsuppress(
     cls: Annotated[Class | None, Query(alias="class")] = None,
     reason: Reasons = "manual",
 ) -> Recorded:
-    """End a manual suppression. Any other reason is refused: an opt-out with 409, the rest with 403."""
+    """End a manual suppression. Any other reason is refused: an opt-out with 409, the rest with 403.
+
+    What stops every sender is ended by a client of every sender.
+    """
     text = scope_of(caller, scope, sender, cls)
+    if sender is None and "*" not in caller.client.senders:
+        raise Refused(NOT_ONES_OWN)
     who = acts.named(caller.gate, recipient)
     data = events.suppression(text, Reason[reason.upper()])
     name = acts.event_id(caller.client, None)

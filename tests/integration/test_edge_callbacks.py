@@ -1,6 +1,7 @@
 """Carriers' callbacks: durable before they are acknowledged; refusals in force before they are acknowledged."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer
 from edge_app import PEPPER, Running, running
+from guard_asks import a_plan, an_ask
 
 from gateway.carriers.receipts import ReplyIn
-from gateway.contract.decision import Cause, Status
+from gateway.contract.decision import Basis, Cause, Status
 from gateway.contract.ids import subject_of
 from gateway.contract.wire import Receipt, Reply
 from gateway.edge.callbacks import refused_scopes
+from gateway.guard import Claim, Outcome
 from gateway.stream.codec import decode
 
 pytestmark = pytest.mark.integration
@@ -104,6 +107,24 @@ async def test_an_exact_refusal_is_in_force_before_the_carrier_is_answered(edge:
     assert found["r1"].sender_number == to
     assert found["r1"].subject == subject_of(PEPPER, to).hex()
     assert not found["r2"].blocked
+
+
+async def test_a_thousand_refusals_at_once_are_all_in_force_and_taken(edge: Running) -> None:
+    replies = [{"id": f"many{n}", "from": f"138{n:08d}", "to": "10690002", "text": "R"} for n in range(1000)]
+    answer = await call(edge, "replies", {"replies": replies})
+    assert answer.json() == {"taken": 1000, "unreadable": 0}
+
+
+async def test_what_was_claimed_before_a_refusal_has_gone_out_when_the_carrier_is_answered(edge: Running) -> None:
+    subject = subject_of(PEPPER, "+8613700000009")
+    plan = a_plan(basis=Basis.REQUEST, relationships=())
+    ask = an_ask(subject, plan, request=subject[:1] + b"r" * 15, request_ttl_ms=60_000)
+    claim = Claim(ask.id, 1, subject, plan, 0, 1)
+    assert [c.kind for c in await edge.gate.guard.claim([claim], 0)] == [Outcome.GO]
+    claimed = time.monotonic()
+    reply = {"id": "late", "from": "13700000009", "to": "10690001", "text": "R"}
+    assert (await call(edge, "replies", {"replies": [reply]})).status_code == 200
+    assert time.monotonic() - claimed >= 1.0
 
 
 @pytest.mark.parametrize(

@@ -231,10 +231,24 @@ async def test_suppressions_by_hand_end_by_hand_and_no_others(edge: Running) -> 
     for reason, status, code in (("opt_out", 409, "consent.opted_out"), ("regulator", 403, "suppressed")):
         body = {"recipient": to, "scope": "all", "reason": reason}
         assert (await post(edge, "/v1/suppressions", body)).status_code == 201
-        ending = await edge.http.delete("/v1/suppressions", params={"recipient": to, "reason": reason})
+        ending = await edge.http.delete(
+            "/v1/suppressions", params={"recipient": to, "reason": reason}, headers=edge.as_("head")
+        )
         problem(ending, status, code)
     listed = (await edge.http.get("/v1/suppressions", params={"reason": "regulator"})).json()["suppressions"]
     assert [one["scope"] for one in listed] == ["*"]
+
+
+@pytest.mark.parametrize("cls", [None, "marketing"])
+async def test_what_stops_every_sender_is_not_ended_by_a_client_of_one(edge: Running, cls: str | None) -> None:
+    scope = {"scope": "all"} if cls is None else {"scope": "class", "class": cls}
+    query = {"recipient": number(), **scope}
+    assert (await post(edge, "/v1/suppressions", {**query, "reason": "manual"})).status_code == 201
+    for client in ("shop", "other"):
+        ending = await edge.http.delete("/v1/suppressions", params=query, headers=edge.as_(client))
+        problem(ending, 403, "client.forbidden")
+    ending = await edge.http.delete("/v1/suppressions", params=query, headers=edge.as_("head"))
+    assert ending.status_code == 200
 
 
 @pytest.mark.parametrize(
