@@ -2,7 +2,7 @@
 
 redis-py keeps the map of slots (`NodesManager`) and reads MOVED and ASK; calls go over our links. Its `RedisCluster` is
 not used whole: it closes calls in flight at healthy nodes, may send ASKING on another connection than its command, has
-no WAIT on the connection that wrote, and costs two to five times the Python (docs/decisions/0002).
+no WAIT on the connection that wrote, and costs two to five times the Python (docs/decisions/0016).
 
 The map is read at the first call and, at most twice a second, after a slot moved or a node did not answer, for a
 failover may have moved its slots; that node is asked last. MOVED and ASK mean that nothing ran, so the command is sent
