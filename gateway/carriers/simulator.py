@@ -101,14 +101,15 @@ class Simulator:
         )
 
     async def _turn(self) -> None:
-        """Emit what is due, tick by tick; a fault of `emit` is retried with the same receipts."""
+        """Emit what is due, of however many ticks an `emit` took; its faults are retried with the same receipts."""
         while True:
             now = self._tick_now()
+            due: list[tuple[Report, str, str]] = []
             while self._tick < now:
-                due = self._wheel.pop(self._tick + 1, ())
-                for start in range(0, len(due), EMIT_AT_MOST):
-                    await self._report(due[start : start + EMIT_AT_MOST])
                 self._tick += 1
+                due += self._wheel.pop(self._tick, ())
+            for start in range(0, len(due), EMIT_AT_MOST):
+                await self._report(due[start : start + EMIT_AT_MOST])
             await asyncio.sleep(TICK_S)
 
     async def _report(self, due: Sequence[tuple[Report, str, str]]) -> None:

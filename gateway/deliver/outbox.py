@@ -17,6 +17,8 @@ from gateway.stream.topics import Topics, partition_by_class
 from gateway.telemetry import DEAD_LETTERS, logger
 
 DEADLINE_S = 3.0
+LINGER_S = 0.02
+"""Who is reported to waits for nobody in particular: reports of many batches share a request to the broker."""
 AGAIN_S = (0.05, 1.0)
 
 _log = logger("deliver")
@@ -37,7 +39,9 @@ class Outbox:
         for result in results:
             key = result.id.encode()
             by_partition.setdefault(partition_by_class(result.cls, key, count), []).append((key, encode(result)))
-        await asyncio.gather(*(self.surely(self.topics.results, rows, part) for part, rows in by_partition.items()))
+        await asyncio.gather(
+            *(self.surely(self.topics.results, rows, part, LINGER_S) for part, rows in by_partition.items())
+        )
 
     async def held(self, rows: Sequence[tuple[bytes, Accepted]]) -> None:
         """Publish to `messages.held`: retries with `due`, parkings with `parked`."""
@@ -59,12 +63,16 @@ class Outbox:
         await self.surely(self.topics.dead, [(message.key or b"", encode(letter))])
         DEAD_LETTERS.add(1, self.topics.label(message.place.topic), consumer)
 
-    async def surely(self, topic: str, rows: Sequence[Pair], partition: int | None = None) -> None:
+    async def surely(
+        self, topic: str, rows: Sequence[Pair], partition: int | None = None, linger_s: float = 0.0
+    ) -> None:
         """Publish until every record is acknowledged."""
         wait_s, most_s = AGAIN_S
         while rows:
             try:
-                answers = await self._producer.publish(topic, rows, deadline_s=DEADLINE_S, partition=partition)
+                answers = await self._producer.publish(
+                    topic, rows, deadline_s=DEADLINE_S, partition=partition, linger_s=linger_s
+                )
             except StreamBusy:
                 answers = [None] * len(rows)
             rows = [row for row, answer in zip(rows, answers, strict=True) if answer is None]

@@ -6,101 +6,31 @@ Owns the records between `publish` and Kafka's acknowledgement. Promises:
 - `publish` answers within its deadline: None says "not acknowledged", and the record may still land, because a batch
   handed to the client cannot be taken back; one still queued here at its deadline is dropped and never lands;
 - memory is bounded per topic; beyond it `StreamBusy`, at once;
+- who has time (`linger_s`) waits for the next moment that everybody with so much time shares: one request to the broker
+  then carries what many calls brought, of every topic; order stays, for who has none takes along what waits before it;
 - topics that hold a campaign's backlog use a connection of their own (`Topics.bulk`).
 On a crash, what was not Published may or may not be in Kafka: callers void or publish the same id again.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from gateway.stream.link import Link
 from gateway.stream.topics import MAX_RECORD_BYTES, Topics, partition_of
+from gateway.stream.waiting import NEVER, NOW, Pair, Published, Queue, Slice, Ticket, Topic, moment
 from gateway.telemetry import PUBLISH_BATCH, PUBLISH_FAILED, PUBLISH_SECONDS, logger
 
-log = logger("stream")
+__all__ = ["Pair", "Producer", "Published", "StreamBusy"]
 
-Pair = tuple[bytes, bytes]
+log = logger("stream")
 
 
 class StreamBusy(Exception):  # noqa: N818 - a condition callers answer with 503
     """Too much is waiting for this topic already; nothing of the call was taken."""
-
-
-class Published(NamedTuple):
-    """Where a record is. `offset` is -1 when the broker only confirms that it has the record already."""
-
-    partition: int
-    offset: int
-
-
-class _Ticket:
-    """One publish call: its answers, and how many records are still without one."""
-
-    __slots__ = ("answers", "done", "expired", "missing")
-
-    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
-        self.answers: list[Published | None] = [None] * size
-        self.missing = size
-        self.done = done
-        self.expired = False
-
-    def settle(self, count: int) -> None:
-        """Count records that have their final answer."""
-        self.missing -= count
-        if not self.missing and not self.done.done():
-            self.done.set_result(None)
-
-    def expire(self) -> None:
-        """The deadline: whatever has no answer keeps None."""
-        self.expired = True
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-class _Slice:
-    """The records of one call for one partition."""
-
-    __slots__ = ("pairs", "positions", "ticket")
-
-    def __init__(self, ticket: _Ticket) -> None:
-        self.ticket = ticket
-        self.positions: list[int] = []
-        self.pairs: list[Pair] = []
-
-    def cut(self, index: int) -> "_Slice":
-        """Keep the records before `index`; the rest is returned."""
-        rest = _Slice(self.ticket)
-        rest.positions, rest.pairs = self.positions[index:], self.pairs[index:]
-        del self.positions[index:], self.pairs[index:]
-        return rest
-
-
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """What waits for one partition, in order, and whether somebody is sending it."""
-
-    number: int
-    slices: deque[_Slice] = field(default_factory=deque)
-    sending: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Topic:
-    """One topic's coalescer: its queues and what it holds in memory, in flight included."""
-
-    name: str
-    label: str
-    link: Link
-    queues: list[_Queue] = field(default_factory=list)
-    records: int = 0
-    bytes: int = 0
 
 
 class Producer:
@@ -122,7 +52,7 @@ class Producer:
         self._max_records, self._max_bytes = max_records, max_bytes
         self._stuck_s = stuck_s
         self._links = (Link(bootstrap, batch_bytes), Link(bootstrap, batch_bytes))
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
         self._stopping = False
 
     @property
@@ -147,6 +77,11 @@ class Producer:
     async def stop(self, *, grace_s: float = 3.0) -> None:
         """Let what is queued go out for `grace_s`, then drop it; never hangs on a broker that is away."""
         self._stopping = True
+        for topic in self._topics.values():
+            for queue in topic.queues:
+                if queue.timer is not None:
+                    queue.timer.cancel()
+                    self._begin(topic, queue)
         sending = [queue.sending for topic in self._topics.values() for queue in topic.queues if queue.sending]
         if sending:
             _, late = await asyncio.wait(sending, timeout=grace_s)
@@ -166,10 +101,17 @@ class Producer:
         return None if entry is None else len(entry.queues)
 
     async def publish(
-        self, topic: str, records: Sequence[Pair], *, deadline_s: float = 1.5, partition: int | None = None
+        self,
+        topic: str,
+        records: Sequence[Pair],
+        *,
+        deadline_s: float = 1.5,
+        partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> list[Published | None]:
         """Publish (key, value) pairs; the answers are in their order. `partition` overrides the key's own.
 
+        `linger_s` is how long the call may wait for company (at most half of its deadline); none sends at once.
         Raises StreamBusy, ValueError for a record that no topic takes, and RuntimeError after `stop`.
         """
         if self._stopping:
@@ -182,8 +124,8 @@ class Producer:
             return [None] * len(records)
         if not records:
             return []
-        ticket = _Ticket(len(records), loop.create_future())
-        self._accept(entry, ticket, records, partition)
+        ticket = Ticket(len(records), loop.create_future())
+        self._accept(entry, ticket, records, partition, moment(loop.time(), min(linger_s, deadline_s / 2)))
         timer = loop.call_at(until, ticket.expire)
         try:
             await ticket.done
@@ -197,7 +139,7 @@ class Producer:
             PUBLISH_FAILED.add(failed, entry.label)
         return ticket.answers
 
-    async def _entry(self, topic: str, deadline_s: float) -> _Topic | None:
+    async def _entry(self, topic: str, deadline_s: float) -> Topic | None:
         if (known := self._topics.get(topic)) is not None:
             return known
         link = self._links[topic in self._bulk]
@@ -207,11 +149,11 @@ class Producer:
         except (TimeoutError, KafkaError):
             return None
         if topic not in self._topics:
-            queues = [_Queue(number) for number in range(count)]
-            self._topics[topic] = _Topic(topic, self._names.label(topic), link, queues)
+            queues = [Queue(number) for number in range(count)]
+            self._topics[topic] = Topic(topic, self._names.label(topic), link, queues)
         return self._topics[topic]
 
-    def _accept(self, entry: _Topic, ticket: _Ticket, records: Sequence[Pair], partition: int | None) -> None:
+    def _accept(self, entry: Topic, ticket: Ticket, records: Sequence[Pair], partition: int | None, due: float) -> None:
         """Queue a call's records by partition, all of them or none."""
         sizes = [len(key) + len(value) for key, value in records]
         total = sum(sizes)
@@ -220,12 +162,12 @@ class Producer:
         if entry.records + len(records) > self._max_records or entry.bytes + total > self._max_bytes:
             raise StreamBusy(entry.label)
         count = len(entry.queues)
-        slices: dict[int, _Slice] = {}
+        slices: dict[int, Slice] = {}
         for position, pair in enumerate(records):
             number = partition_of(pair[0], count) if partition is None else partition
             piece = slices.get(number)
             if piece is None:
-                piece = slices[number] = _Slice(ticket)
+                piece = slices[number] = Slice(ticket)
             piece.positions.append(position)
             piece.pairs.append(pair)
         entry.records += len(records)
@@ -233,13 +175,31 @@ class Producer:
         for number, piece in slices.items():
             queue = entry.queues[number]
             queue.slices.append(piece)
-            if queue.sending is None:
-                queue.sending = asyncio.create_task(self._send(entry, queue))
+            self._arm(entry, queue, due)
 
-    async def _send(self, entry: _Topic, queue: _Queue) -> None:
-        """Send one partition's queue, batch after batch, until it is empty. Runs in its own task."""
+    def _arm(self, entry: Topic, queue: Queue, due: float) -> None:
+        """Have the queue sent at `due`, or sooner where that was wanted already."""
+        if queue.due <= due:
+            return
+        queue.due = due
+        if queue.sending is not None:
+            return  # it looks at `due` when its batch is answered
+        if queue.timer is not None:
+            queue.timer.cancel()
+        if due == NOW:
+            self._begin(entry, queue)
+        else:
+            queue.timer = asyncio.get_running_loop().call_at(due, self._begin, entry, queue)
+
+    def _begin(self, entry: Topic, queue: Queue) -> None:
+        queue.due, queue.timer = NOW, None
+        queue.sending = asyncio.create_task(self._send(entry, queue))
+
+    async def _send(self, entry: Topic, queue: Queue) -> None:
+        """Send one partition's queue, batch after batch, until nothing of it is due. Runs in its own task."""
+        time_of = asyncio.get_running_loop().time
         try:
-            while queue.slices:
+            while queue.slices and (self._stopping or queue.due <= time_of()):
                 await entry.link.ready()
                 batch, sent = self._fill(entry, queue)
                 if not sent:
@@ -255,11 +215,14 @@ class Producer:
                     self._answer(entry, queue.number, sent, base)
         finally:
             queue.sending = None
+            due, queue.due = queue.due, NEVER
+            if queue.slices and not self._stopping:
+                self._arm(entry, queue, due)
 
-    def _fill(self, entry: _Topic, queue: _Queue) -> tuple[BatchBuilder, list[_Slice]]:
+    def _fill(self, entry: Topic, queue: Queue) -> tuple[BatchBuilder, list[Slice]]:
         """A batch of what waits and has not expired, cut where it is full; the rest stays first in the queue."""
         batch = entry.link.batch()
-        sent: list[_Slice] = []
+        sent: list[Slice] = []
         append, now_ms = batch.append, time.time_ns() // 1_000_000
         while queue.slices:
             piece = queue.slices.popleft()
@@ -274,9 +237,10 @@ class Producer:
                         sent.pop()
                     queue.slices.appendleft(rest)
                     return batch, sent
+        queue.due = NEVER
         return batch, sent
 
-    def _answer(self, entry: _Topic, number: int, sent: list[_Slice], base: int | None) -> None:
+    def _answer(self, entry: Topic, number: int, sent: list[Slice], base: int | None) -> None:
         """Give the records of a batch their places, or None each when it failed."""
         total = 0
         for piece in sent:
@@ -291,11 +255,11 @@ class Producer:
         PUBLISH_BATCH.observe(total, entry.label)
 
     @staticmethod
-    def _release(entry: _Topic, piece: _Slice) -> None:
+    def _release(entry: Topic, piece: Slice) -> None:
         entry.records -= len(piece.pairs)
         entry.bytes -= sum([len(key) + len(value) for key, value in piece.pairs])
 
-    def _purge(self, entry: _Topic) -> None:
+    def _purge(self, entry: Topic) -> None:
         """After a deadline: free what waits at the heads of the queues and will never be sent."""
         for queue in entry.queues:
             while queue.slices and queue.slices[0].ticket.expired:
