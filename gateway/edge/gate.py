@@ -22,6 +22,10 @@ from gateway.stream.topics import Topics
 
 MAX_MESSAGES = 5_000
 MAX_BYTES = 64 * 1024 * 1024
+BULK_SHARE = 0.8
+"""Of both bounds; the rest is for single messages and for what tightens permissions: no campaign refuses those."""
+SMALL = 64 * 1024
+"""Bytes of the largest body that is not a batch's."""
 FULL = Refusal(Code.UNAVAILABLE, "too much is waiting for its answer here", 1)
 
 
@@ -36,13 +40,13 @@ class Unanswered:
 
     def take(self, size: int) -> None:
         """Take in a body of `size` bytes, before it is read; `Refused` when there is no room."""
-        if self.bytes + size > self.max_bytes or self.messages >= self.max_messages:
+        if self.bytes + size > self.max_bytes * (1 if size <= SMALL else BULK_SHARE):
             raise Refused(FULL)
         self.bytes += size
 
     def count(self, n: int) -> None:
         """Take in the `n` messages of a body that was taken; `Refused` when there is no room."""
-        if self.messages + n > self.max_messages:
+        if self.messages + n > self.max_messages * (1 if n == 1 else BULK_SHARE):
             raise Refused(FULL)
         self.messages += n
 

@@ -15,7 +15,9 @@ from edge_app import Running, running
 
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
+from gateway.contract.message import MAX_BATCH
 from gateway.edge import bodies
+from gateway.edge.gate import Unanswered
 from gateway.edge.problems import Refused
 from gateway.guard import Cfg
 
@@ -281,10 +283,31 @@ async def test_a_caller_that_leaves_half_way_leaves_nothing(edge: Running) -> No
 
 def test_the_bound_counts_bytes_before_they_are_read(edge: Running) -> None:
     bound = edge.gate.unanswered
-    bound.take(bound.max_bytes)
+    small = [bodies.SINGLE] * (bound.max_bytes // bodies.SINGLE)
+    for size in small:
+        bound.take(size)
     try:
         with pytest.raises(Refused) as refused:
             bound.take(1)
         assert refused.value.refusal == Refusal(Code.UNAVAILABLE, refused.value.refusal.detail, 1)
     finally:
-        bound.give(bound.max_bytes, 0)
+        bound.give(sum(small), 0)
+
+
+async def test_batches_leave_room_for_single_messages_and_opt_outs(edge: Running) -> None:
+    bound = Unanswered()
+    with pytest.raises(Refused):
+        for _ in range(bound.max_messages):
+            bound.count(MAX_BATCH)
+    with pytest.raises(Refused):
+        for _ in range(bound.max_bytes):
+            bound.take(bodies.BULK)
+    bound.count(1)
+    bound.take(bodies.SINGLE)
+    full = edge.gate.unanswered
+    full.messages += full.max_messages
+    try:
+        stop = await edge.http.post(f"/v1/recipients/{'0a' * 16}/withdraw", json={"reason": "asked"})
+        assert stop.status_code == 200, stop.text
+    finally:
+        full.messages -= full.max_messages
