@@ -21,6 +21,7 @@ from gateway_rig import ROOT, Gateway, at, consent, gateway, number, shipping
 from gateway.contract.codes import MEANINGS, Code
 from gateway.contract.consent import Kind
 from gateway.contract.registry import Client, Sender
+from gateway.ledger.recovery import LANDING_S
 from gateway.records import registry
 
 pytestmark = pytest.mark.integration
@@ -373,7 +374,7 @@ async def flushed_cache(gate: Gateway) -> httpx.Response:
     with redis.Redis.from_url(url) as server:
         server.flushdb()
     refused = await gate.post("/v1/messages", shipping(to))
-    until = time.monotonic() + 20
+    until = time.monotonic() + LANDING_S + 20
     while (answer := await gate.post("/v1/messages", shipping(to))).status_code == 503:
         assert time.monotonic() < until
         await asyncio.sleep(0.1)
