@@ -6,15 +6,15 @@ acknowledgement lost): settle and the due table take the second for the first.
 """
 
 import asyncio
-import base64
 from collections.abc import Sequence
 
-from gateway.contract.wire import Accepted, DeadLetter, Result
+from gateway.contract.wire import Accepted, Result
 from gateway.stream.codec import encode
+from gateway.stream.dead import bury
 from gateway.stream.producer import Pair, Producer, StreamBusy
 from gateway.stream.reader import Message
 from gateway.stream.topics import Topics, partition_by_class
-from gateway.telemetry import DEAD_LETTERS, logger
+from gateway.telemetry import logger
 
 DEADLINE_S = 3.0
 LINGER_S = 0.02
@@ -50,18 +50,7 @@ class Outbox:
 
     async def dead(self, message: Message, consumer: str, error: str, at: int) -> None:
         """Publish a record nobody can read, with where it came from."""
-        letter = DeadLetter(
-            topic=message.place.topic,
-            partition=message.place.partition,
-            offset=message.offset,
-            consumer=consumer,
-            error=error,
-            key_hex=None if message.key is None else message.key.hex(),
-            value_b64=base64.b64encode(message.value or b"").decode(),
-            at=at,
-        )
-        await self.surely(self.topics.dead, [(message.key or b"", encode(letter))])
-        DEAD_LETTERS.add(1, self.topics.label(message.place.topic), consumer)
+        await bury(self._producer, self.topics, [(message, error)], consumer=consumer, at_ms=at)
 
     async def surely(
         self, topic: str, rows: Sequence[Pair], partition: int | None = None, linger_s: float = 0.0

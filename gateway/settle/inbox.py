@@ -17,16 +17,16 @@ from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.records.settlement import Place
 from gateway.settle.buffer import Dead, Unfit, decoded
-from gateway.settle.dead import bury
 from gateway.settle.offsets import Offsets
 from gateway.settle.replies import Replies
-from gateway.stream import Batch, Message, Producer, Reader, Topics, Undecodable
+from gateway.stream import Batch, Message, Producer, Reader, Topics, Undecodable, bury
 from gateway.telemetry import logger
 
 log = logger("settle")
 CONSUMER = "settle.replies"
 AT_ONCE = 500
 BACKOFF_S = (0.2, 5.0)
+LETTERS_S = 30.0
 OUTAGES = (LedgerUnavailable, GuardUnavailable, PostgresError, InterfaceError, OSError, TimeoutError, LookupError)
 
 
@@ -58,7 +58,8 @@ class Inbox:
                 except (Undecodable, Unfit) as fault:
                     dead.append(Dead(message, type(fault).__name__))
         if dead:
-            await bury(self._producer, self._names, dead, CONSUMER, time.time_ns() // 1_000_000)
+            async with asyncio.timeout(LETTERS_S):
+                await bury(self._producer, self._names, dead, consumer=CONSUMER, at_ms=time.time_ns() // 1_000_000)
         delay_s = BACKOFF_S[0]
         while not stop.is_set():
             try:

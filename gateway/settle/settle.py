@@ -21,18 +21,17 @@ from typing import Any
 from asyncpg import InterfaceError, Pool, PostgresError, UniqueViolationError
 
 from gateway.guard import Guard, GuardUnavailable
-from gateway.ledger.appender import Appender
+from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.records import partitions, settlement
 from gateway.records.connection import Connection
 from gateway.settle.buffer import LATEST_MS, Buffer
-from gateway.settle.dead import bury
 from gateway.settle.debts import Debts
 from gateway.settle.flush import Flush, Outcome
 from gateway.settle.inbox import Inbox
 from gateway.settle.known import MOST_ORPHANS, Known
 from gateway.settle.offsets import Offsets
 from gateway.settle.replies import Registry, Replies
-from gateway.stream import Producer, Reader, Topics
+from gateway.stream import KafkaError, Producer, Reader, Topics, bury
 from gateway.telemetry import ORPHANS, SETTLE_BATCH, SETTLE_SECONDS, logger
 
 log = logger("settle")
@@ -46,6 +45,7 @@ DEADLINE_S = 30.0
 STANDBY_S = 1.0
 DEBTS_S = 5.0
 BACKOFF_S = (0.2, 5.0)
+OUTAGES = (PostgresError, InterfaceError, KafkaError, OSError, TimeoutError)
 
 
 class Settle:
@@ -94,7 +94,7 @@ class Settle:
                         else:
                             await self._pause(STANDBY_S)
                     continue
-                except (PostgresError, InterfaceError, OSError, TimeoutError) as fault:
+                except OUTAGES as fault:
                     log.warning("settle_waits", error=type(fault).__name__)
                 except Exception as fault:
                     log.exception("settle_failed", error=type(fault).__name__)
@@ -166,7 +166,9 @@ class Settle:
     async def _flush(self, conn: Connection, known: Known, buffer: Buffer) -> None:
         began = time.perf_counter()
         if buffer.dead:
-            await bury(self._producer, self._names, buffer.dead, CONSUMER, time.time_ns() // 1_000_000)
+            at_ms = time.time_ns() // 1_000_000
+            async with asyncio.timeout(DEADLINE_S):
+                await bury(self._producer, self._names, buffer.dead, consumer=CONSUMER, at_ms=at_ms)
         async with asyncio.timeout(DEADLINE_S):
             await self._ensure_days(conn, known, buffer)
             outcome = await self._write(conn, known, buffer)
@@ -198,7 +200,7 @@ class Settle:
         while True:
             try:
                 await self._debts.pay()
-            except (PostgresError, InterfaceError, OSError, TimeoutError, GuardUnavailable) as fault:
+            except (*OUTAGES, GuardUnavailable, LedgerUnavailable) as fault:
                 log.warning("debts_wait", error=type(fault).__name__)
             except Exception as fault:
                 log.exception("debts_failed", error=type(fault).__name__)

@@ -4,6 +4,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.stream.codec import Undecodable, accepted_bytes, decode, encode, encode_fields
 from gateway.stream.consumer import Consumer
+from gateway.stream.dead import bury
 from gateway.stream.group import GroupReader, Read
 from gateway.stream.lag import GroupLag
 from gateway.stream.past import Past, PastUnreadable
@@ -31,6 +32,7 @@ __all__ = [
     "Topics",
     "Undecodable",
     "accepted_bytes",
+    "bury",
     "decode",
     "encode",
     "encode_fields",

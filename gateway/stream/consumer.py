@@ -7,20 +7,20 @@ fails `attempts` times, is published to topic `dead` and acknowledged there befo
 """
 
 import asyncio
-import base64
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from gateway.contract.wire import DeadLetter, Record
-from gateway.stream.codec import Undecodable, decode, encode
+from gateway.contract.wire import Record
+from gateway.stream.codec import Undecodable, decode
+from gateway.stream.dead import bury
 from gateway.stream.group import GroupReader
-from gateway.stream.producer import Producer, StreamBusy
+from gateway.stream.producer import Producer
 from gateway.stream.progress import Progress
 from gateway.stream.reader import Message, Place
 from gateway.stream.topics import Topics, begin_at_beginning
-from gateway.telemetry import DEAD_LETTERS, logger
+from gateway.telemetry import logger
 
 log = logger("stream")
 R = TypeVar("R", bound=Record)
@@ -31,8 +31,6 @@ DRAIN_S = 5.0
 IDLE_S = 60.0
 """A member that reads nothing for minutes is put out of its group, so a full one still asks now and then."""
 BACKOFF_S = (0.1, 5.0)
-DEAD_VALUE_BYTES = 600_000
-"""A longer value is cut: base64 of it would not fit a record. The letter says where the whole one is."""
 
 
 class Consumer(Generic[R]):
@@ -112,7 +110,8 @@ class Consumer(Generic[R]):
             await asyncio.wait([before])
         error = await self._attempt(message)
         if error is not None:
-            await self._bury(message, error)
+            at_ms = time.time_ns() // 1_000_000
+            await bury(self._producer, self._names, [(message, error)], consumer=self._name, at_ms=at_ms)
         progress.finish(message.offset)
 
     async def _attempt(self, message: Message) -> str | None:
@@ -136,32 +135,6 @@ class Consumer(Generic[R]):
                 return None
             await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             delay_s = min(delay_s * 2, BACKOFF_S[1])
-
-    async def _bury(self, message: Message, error: str) -> None:
-        """Publish the dead letter; tried until Kafka has it, for the offset may not move before."""
-        place, value = message.place, message.value or b""
-        letter = DeadLetter(
-            topic=self._names.label(place.topic),
-            partition=place.partition,
-            offset=message.offset,
-            consumer=self._name,
-            error=error,
-            key_hex=None if message.key is None else message.key.hex(),
-            value_b64=base64.b64encode(value[:DEAD_VALUE_BYTES]).decode(),
-            at=time.time_ns() // 1_000_000,
-        )
-        pair = (message.key or b"", encode(letter))
-        delay_s = BACKOFF_S[0]
-        while True:
-            try:
-                if (await self._producer.publish(self._names.dead, [pair]))[0] is not None:
-                    break
-            except StreamBusy:
-                pass
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, BACKOFF_S[1])
-        DEAD_LETTERS.add(1, letter.topic, self._name)
-        log.error("dead_letter", consumer=self._name, topic=letter.topic, offset=message.offset, error=error)
 
     async def _await_slot(self) -> None:
         done, _ = await asyncio.wait(self._tasks, timeout=COMMIT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)

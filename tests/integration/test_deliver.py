@@ -1,6 +1,7 @@
 """Delivery end to end on real Kafka and Valkey: once each, in order, and what a crash, an opt-out or a breaker does."""
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from gateway.carriers.outcomes import Profile
 from gateway.contract.consent import Relationship, State, Suppression
 from gateway.contract.decision import Cause, Reason
-from gateway.contract.wire import Accepted, Result
+from gateway.contract.wire import Accepted, DeadLetter, Result
 from gateway.guard.keys import CURSOR
 from gateway.local.parts import Part
 from gateway.stream.codec import decode
@@ -161,13 +162,22 @@ async def test_a_cold_cache_sends_nothing_until_it_is_warm(rig: Rig) -> None:
 
 
 async def test_unreadable_records_go_to_the_dead_letters(rig: Rig) -> None:
-    await rig.producer.publish(rig.topics.messages(CLS), [(b"k", b'{"v": 1}'), (b"k", b"nonsense")])
+    """Also one that would not fit a letter whole: its beginning is kept, and its place."""
+    large = b"x" * 850_000
+    bad = [(b"k", b'{"v": 1}'), (b"k", b"nonsense"), (b"K" * 40_000, large)]
+    await rig.producer.publish(rig.topics.messages(CLS), bad)
     ids = await rig.send(numbers(2))
     letters: list[bytes | None] = []
     async with rig.delivering():
         await rig.results(lambda found: len(found) == 2)
-        await rig._read(rig.topics.dead, letters.append, lambda: len(letters) == 2, 5)
-    assert len(letters) == 2
+        await rig._read(rig.topics.dead, letters.append, lambda: len(letters) == 3, 5)
+    found = [decode(DeadLetter, letter) for letter in letters]
+    assert {one.topic for one in found} == {f"messages.{CLS.value}"}
+    assert {one.error for one in found} == {"Undecodable"}
+    kept = sorted((base64.b64decode(one.value_b64) for one in found), key=len)
+    assert kept[:2] == [b'{"v": 1}', b"nonsense"]
+    assert len(kept[2]) > 500_000
+    assert large.startswith(kept[2])
     assert sorted(message.ref for message in rig.wire) == sorted(ids)
 
 

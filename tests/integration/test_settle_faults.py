@@ -2,18 +2,21 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.contract.decision import Cause, Status
 from gateway.contract.ids import new_id
 from gateway.contract.wire import Accepted, Receipt, Result
 from gateway.local.parts import Part
 from gateway.records import migrate
+from gateway.settle.settle import Settle
+from gateway.stream import Reader
 from tests.integration.settle_world import DELIVERED, World, a_world, accepted, receipt, submitted
 
 pytestmark = pytest.mark.integration
@@ -39,6 +42,23 @@ def lives(count: int, run: str) -> tuple[list[Accepted], list[Result], list[Rece
             receipts += [one, one] if n % 7 == 0 else [one]
     random.Random(7).shuffle(receipts)
     return messages, results, receipts
+
+
+async def test_kafka_away_is_an_outage_and_not_a_fault(world: World) -> None:
+    nowhere = Reader("127.0.0.1:1", Settle.topics(world.names), world.names, "settle")
+    settling = world.settle()
+    settling._records = nowhere
+    stop = asyncio.Event()
+    with capture_logs() as said:
+        task = asyncio.create_task(settling.run(stop))
+        await world.until(lambda: waited(said))
+        stop.set()
+        await asyncio.wait_for(task, 20)
+    assert "settle_failed" not in {line["event"] for line in said}
+
+
+async def waited(said: Sequence[Mapping[str, Any]]) -> bool:
+    return any(line["event"] == "settle_waits" for line in said)
 
 
 async def test_each_statement_counts_once_through_kills_at_any_moment(world: World) -> None:
