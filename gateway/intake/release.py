@@ -37,6 +37,7 @@ class Released(NamedTuple):
 
 
 UNAVAILABLE = Released("unavailable")
+_CODES = frozenset(Code)
 
 
 class Waiting(NamedTuple):
@@ -108,19 +109,27 @@ async def _judge(
 ) -> list[tuple[Waiting, Verdict]]:
     going, ended = [], []
     for one, verdict in zip(waiting, verdicts, strict=True):
-        if verdict.code is None and verdict.replay and verdict.state != "reserved":
-            out[one.at] = Released("cancelled", Code.UNAVAILABLE) if verdict.state == "void" else Released("published")
+        if verdict.code is None and verdict.replay and verdict.state == "void":
+            out[one.at] = Released("cancelled", await _voided_as(intake, one.message.id))
+        elif verdict.code is None and verdict.replay and verdict.state != "reserved":
+            out[one.at] = Released("published")
         elif verdict.code is None:
             going.append((one, verdict))
         elif verdict.code is Code.QUIET_HOURS and verdict.hours is not None:
             opens = hours.release_at(one.route.purpose, one.route.pack, now_ms, verdict.hours)
             out[one.at] = Released("later", due_ms=opens or now_ms + 1000)
         elif verdict.code is not Code.CACHE_COLD:
-            out[one.at] = Released("cancelled", verdict.code)
             ended.append((one, verdict.code))
     for one, code in ended:
         await intake.guard.void([VoidAsk(one.message.id, one.subject)], code)
+        out[one.at] = Released("cancelled", code)
     return going
+
+
+async def _voided_as(intake: Intake, message_id: str) -> Code:
+    """Why an earlier release, or its caller, ended it: whoever did may have died before it was reported."""
+    view = await intake.guard.record(message_id)
+    return Code(view.code) if view is not None and view.code in _CODES else Code.UNAVAILABLE
 
 
 async def _publish(intake: Intake, going: list[tuple[Waiting, Verdict]], out: list[Released]) -> None:

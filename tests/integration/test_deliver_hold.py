@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from gateway.contract.codes import Code
 from gateway.contract.consent import State
 from gateway.deliver.hold import Hold
 from gateway.deliver.means import wall_ms
 from gateway.deliver.outbox import Outbox
+from gateway.guard import VoidAsk
 from gateway.records import held
 from tests.integration.deliver_rig import Rig, rigged
 
@@ -89,6 +91,17 @@ async def test_permission_is_asked_again_at_release(rig: Rig, pool: asyncpg.Pool
         ("cancelled", "relationship.missing")
     ] * 2
     assert sorted(message.ref for message in rig.wire) == sorted(ids[2:])
+
+
+async def test_a_refusal_whose_report_a_crash_swallowed_is_reported_by_the_next(rig: Rig, pool: asyncpg.Pool) -> None:
+    (number,) = numbers(1)
+    (one,) = await rig.send([number], not_before=soon(0.5))
+    assert await rig.guard.void([VoidAsk(one, rig.subject(number))], Code.RELATIONSHIP_MISSING) == ["void"]
+    async with holding(rig, pool), rig.delivering():
+        found = await rig.results(lambda found: one in found)
+        await waiting(pool, 0)
+    assert [(result.outcome, result.code) for result in found[one]] == [("cancelled", "relationship.missing")]
+    assert rig.wire == []
 
 
 async def test_retries_come_back_as_the_next_attempt(rig: Rig, pool: asyncpg.Pool) -> None:

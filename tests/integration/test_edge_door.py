@@ -296,11 +296,11 @@ def test_the_bound_counts_bytes_before_they_are_read(edge: Running) -> None:
 
 async def test_batches_leave_room_for_single_messages_and_opt_outs(edge: Running) -> None:
     bound = Unanswered()
-    with pytest.raises(Refused):
-        for _ in range(bound.max_messages):
+    with suppress(Refused):
+        while True:
             bound.count(MAX_BATCH)
-    with pytest.raises(Refused):
-        for _ in range(bound.max_bytes):
+    with suppress(Refused):
+        while True:
             bound.take(bodies.BULK)
     bound.count(1)
     bound.take(bodies.SINGLE)
