@@ -179,6 +179,7 @@ class Row:
             self._advance(RANK_UNKNOWN, status, at, record.cause, code)
         else:
             self._advance(RANK_FINAL, status, at, record.cause, code)
+            self._roll_up(at)
         return True
 
     def _carried(self, record: Result, status: Status) -> None:
@@ -192,7 +193,10 @@ class Row:
             self.sent_at = record.at
 
     def _roll_up(self, at: int) -> None:
-        """Delivered once every part is, and not before the acceptance has said how many there are."""
+        """Delivered once every part is, and not before the acceptance has said how many there are; or the reverse."""
+        if self.status is Status.DELIVERED:
+            self.parts_delivered |= (1 << self.parts) - 1  # a report of the whole names no part
+            return
         if not self.parts_delivered or self.origin is None or self.parts_delivered.bit_count() < self.parts:
             return
         reports = [entry for entry in self.timeline if entry.part is not None and entry.status is Status.DELIVERED]

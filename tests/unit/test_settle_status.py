@@ -156,6 +156,26 @@ def test_counts_do_not_depend_on_how_statements_were_cut_into_flushes(data: st.D
     assert {key: n for key, n in total.items() if n} == {key: n for key, n in whole.counts.items() if n}
 
 
+@pytest.mark.parametrize(
+    ("said", "parts"),
+    [
+        ([acceptance(), SUBMITTED, receipt(Status.DELIVERED)], 1),
+        ([acceptance(parts=3), SUBMITTED, receipt(Status.DELIVERED)], 3),
+        ([acceptance(parts=62), receipt(Status.DELIVERED)], 62),
+        ([receipt(Status.DELIVERED), acceptance(parts=3)], 3),
+        ([acceptance(parts=3), SUBMITTED, receipt(Status.DELIVERED, part=2)], 1),
+        ([acceptance(parts=3), receipt(Status.DELIVERED, part=2), receipt(Status.DELIVERED)], 3),
+        ([acceptance(parts=3), SUBMITTED, receipt(Status.UNDELIVERED)], 0),
+        ([acceptance(parts=3), SUBMITTED, receipt(Status.UNDELIVERED), receipt(Status.DELIVERED)], 0),
+        ([receipt(Status.DELIVERED)], 0),
+    ],
+)
+def test_a_whole_message_delivered_is_all_of_its_parts(said: list[Statement], parts: int) -> None:
+    row = fold(*said)
+    assert row.parts_delivered.bit_count() == parts
+    assert stored(row).parts_delivered.bit_count() == parts
+
+
 def test_a_late_sent_changes_nothing_but_the_timeline() -> None:
     row = fold(acceptance(), receipt(Status.DELIVERED))
     assert fold(SUBMITTED, row=row).status is Status.DELIVERED
