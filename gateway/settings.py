@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     )
     simulator_seed: int = Field(1, description="Seed of the simulated carrier")
     simulator_latency_ms: int = Field(20, description="Median submit latency of the simulated carrier")
+    records_days: Annotated[int, Field(ge=150)] = Field(
+        183, description="Days that messages and what became of them are kept; Order 31 asks for five months"
+    )
     metrics_port: Port = Field(0, description="Where a process other than the edge serves /metrics; 0: nowhere")
     metrics_dir: Path | None = Field(None, description="Shared folder for metrics of several processes on one machine")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")

@@ -139,6 +139,9 @@ RECEIPTS = Count(
     "assent_receipts_total", "Receipts that changed a status, by status and cause.", "carrier", "status", "cause"
 )
 RECEIPTS_SEEN = Count("assent_receipts_seen_total", "Receipts received, duplicates and late ones included.", "carrier")
+RECEIPTS_MISSING = Count(
+    "assent_receipts_missing_total", "Messages that became unknown: no receipt for 72 hours.", "carrier"
+)
 ORPHANS = Level("assent_receipt_orphans", "Receipts waiting for their submit result.")
 END_TO_END_SECONDS = Spread(
     "assent_end_to_end_seconds", "Acceptance to final status, seconds, by class.", "cls", buckets=SLOW

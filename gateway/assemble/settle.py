@@ -22,6 +22,7 @@ async def settle(settings: Settings) -> None:
             parts.guard,
             parts.appender,
             lambda: _owners(parts),
+            records_days=settings.records_days,
         )
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))

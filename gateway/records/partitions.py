@@ -17,6 +17,9 @@ DAY_MS = 86_400_000
 BY_ID = ("messages",)
 COLUMNS = {"messages": "id", "carrier_ids": "at", "orphans": "received_at"}
 TABLES = tuple(COLUMNS)
+MINUTES = 1_440
+PATIENCE_MS = 1_000
+"""How long a drop waits for readers of the table; everybody else waits behind it."""
 _LOCK = 0x41535345_0003
 # Updates of a row's status stay in its page (no index is touched), when the page has room for the second version.
 _STORAGE = {"messages": "WITH (fillfactor = 85, autovacuum_vacuum_insert_scale_factor = 0.5)"}
@@ -64,18 +67,38 @@ async def existing(conn: Connection) -> set[tuple[str, int]]:
 
 
 async def drop_before(conn: Connection, table: str, day: int) -> list[str]:
-    """Drop a table's partitions of days before `day`; returns their names. For retention."""
+    """Drop a table's partitions of days before `day`, and what has no day's partition; returns their names.
+
+    Raises LockNotAvailableError rather than make settlement queue behind a reader for long.
+    """
     if table not in TABLES:
         raise ValueError(table)
     names = [name_of(table, d) for t, d in sorted(await existing(conn)) if t == table and d < day]
     for name in names:
-        await conn.execute(f"DROP TABLE {name}")
+        async with conn.transaction():
+            await conn.execute(f"SET LOCAL lock_timeout = '{PATIENCE_MS}ms'")
+            await conn.execute(f"DROP TABLE {name}")
+    column, low = COLUMNS[table], _bound(table, day)
+    await conn.execute(f"DELETE FROM {table}_other WHERE {column} < '{low}'")  # noqa: S608 - names and bounds are ours
     return names
 
 
+async def drop_minutes_before(conn: Connection, day: int) -> None:
+    """Forget the minute buckets of days before `day`, a day at a time."""
+    while (first := await conn.fetchval("SELECT min(minute) FROM outcome_minutes")) is not None:
+        if first >= day * MINUTES:
+            return
+        until = min(first - first % MINUTES + MINUTES, day * MINUTES)
+        await conn.execute("DELETE FROM outcome_minutes WHERE minute < $1", until)
+
+
+def _bound(table: str, day: int) -> str:
+    """Where a day begins, as the table's partitioning column has it."""
+    return lowest_id(day * DAY_MS) if table in BY_ID else str(day * DAY_MS)
+
+
 async def _make(conn: Connection, table: str, day: int) -> None:
-    first, last = day * DAY_MS, (day + 1) * DAY_MS
-    low, high = (lowest_id(first), lowest_id(last)) if table in BY_ID else (str(first), str(last))
+    low, high = _bound(table, day), _bound(table, day + 1)
     name, storage, column = name_of(table, day), _STORAGE.get(table, ""), COLUMNS[table]
     await conn.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) {storage}")
     # Rows that came before their partition wait in the default one; a partition they belong to is refused until moved.

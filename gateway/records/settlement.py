@@ -186,6 +186,8 @@ SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::sm
 ON CONFLICT (minute, origin, carrier, status, cause) DO UPDATE SET n = b.n + excluded.n
 """
 _DUE = {
+    "sent_late": "INSERT INTO sent_late SELECT * FROM unnest($1::uuid[], $2::bigint[]) "
+    "ON CONFLICT (id) DO UPDATE SET sent_at = excluded.sent_at",
     "refunds_due": "INSERT INTO refunds_due SELECT * FROM unnest($1::uuid[], $2::bytea[]) ON CONFLICT DO NOTHING",
     "suppressions_due": "INSERT INTO suppressions_due "
     "SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[]) ON CONFLICT DO NOTHING",
@@ -204,7 +206,7 @@ async def count(conn: Connection, changes: Mapping[Minute, int]) -> None:
 
 
 async def owe(conn: Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Insert rows into one of `refunds_due`, `suppressions_due`, `long_windows`, `used_requests`; known ones stay."""
+    """Insert rows into one of the tables of `_DUE`; known ones stay, but in `sent_late` the last time counts."""
     if columns := [list(column) for column in zip(*rows, strict=True)]:
         await conn.execute(_DUE[table], *columns)
 

@@ -34,10 +34,11 @@ Place = tuple[str, int]
 class Statement(NamedTuple):
     """One thing said about a message."""
 
-    kind: Literal["accepted", "result", "receipt"]
+    kind: Literal["accepted", "result", "receipt", "silence"]
     record: Any
+    """Of a silence: the latest time (Unix ms) at which a message still `sent` must have been sent."""
     at: int = 0
-    """When Kafka took it."""
+    """When Kafka took it, or the silence was noticed."""
     held: bool = False
     origin: Origin | None = None
 
@@ -56,7 +57,9 @@ class Unfit(ValueError):  # noqa: N818 - it names what the record is
 class Buffer:
     """One flush's worth of records. Topic names are stored without the installation's prefix."""
 
-    __slots__ = ("_label", "_readers", "carrier_ids", "dead", "moves", "records", "statements", "unresolved")
+    __slots__ = (
+        "_label", "_readers", "carrier_ids", "dead", "looked_at", "moves", "records", "statements", "unresolved",
+    )  # fmt: skip
 
     def __init__(self, names: Topics) -> None:
         self._label = names.label
@@ -67,6 +70,8 @@ class Buffer:
         """Our message and the time, for every carrier's id that a submit brought."""
         self.moves: dict[Place, tuple[int, int]] = {}
         """For each partition read: the offset its first record had to have, and the offset after its last."""
+        self.looked_at: list[str] = []
+        """Messages of `sent_late` whose time has come."""
         self.dead: list[Dead] = []
         self.records = 0
         self._readers: dict[str, Callable[[Message], None]] = {"results": self._result, "receipts": self._receipt}
@@ -85,9 +90,18 @@ class Buffer:
                 self.dead.append(Dead(message, type(fault).__name__))
             following = message.offset + 1
             self.records += 1
-        first = self.moves.get((label, partition), (expected, 0))[0]
-        self.moves[label, partition] = (first, following)
+        self.move((label, partition), expected, following)
         return following
+
+    def move(self, place: Place, expected: int, following: int) -> None:
+        """Have a place's offset moved, from what it was when this buffer first spoke of it."""
+        self.moves[place] = (self.moves.get(place, (expected, 0))[0], following)
+
+    def silent(self, ids: Iterable[str], at_ms: int, sent_by_ms: int) -> None:
+        """Messages to become `unknown` where they are still `sent`, since `sent_by_ms` or before."""
+        for message_id in ids:
+            self.say(message_id, Statement("silence", sent_by_ms, at_ms))
+            self.records += 1
 
     def days(self, earliest: int, latest: int) -> set[int]:
         """The days (since 1970, UTC) of the messages inside, from the first to the last, within these bounds."""

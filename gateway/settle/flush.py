@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gateway.contract.ids import id_time_ms
 from gateway.contract.wire import Receipt
-from gateway.records import settlement
+from gateway.records import settlement, silence
 from gateway.records.connection import Connection
 from gateway.records.settlement import Minute
 from gateway.records.timeline import CAUSE_NUMBERS, STATUS_NUMBERS
@@ -22,7 +22,7 @@ from gateway.settle.known import Known
 from gateway.settle.origin import Origin
 from gateway.settle.rows import row_of, values_of
 from gateway.settle.status import Row
-from gateway.telemetry import END_TO_END_SECONDS, RECEIPTS, RECEIPTS_SEEN
+from gateway.telemetry import END_TO_END_SECONDS, RECEIPTS, RECEIPTS_MISSING, RECEIPTS_SEEN
 
 NEW_WITHIN_MS = 10_000
 """A message made within this time and not remembered is taken for new; COPY finds out if it is not."""
@@ -156,11 +156,14 @@ class Flush:
         if self._buffer.carrier_ids:
             pairs = [(key, ours, at) for key, (ours, at) in self._buffer.carrier_ids.items()]
             await settlement.remember_carrier_ids(conn, pairs)
+        if self._buffer.looked_at:
+            await silence.forget_late(conn, self._buffer.looked_at)
         if self._orphans:
             aside = [(key, one.received_at, one.model_dump_json(exclude_none=True)) for key, one in self._orphans]
             await settlement.keep_orphans(conn, aside)
         await settlement.owe(conn, "long_windows", fold.windows)
         await settlement.owe(conn, "used_requests", fold.requests)
+        await settlement.owe(conn, "sent_late", fold.late)
         await settlement.owe(conn, "refunds_due", fold.refunds)
         await settlement.owe(conn, "suppressions_due", fold.suppressions)
         if fold.refunds:
@@ -187,6 +190,8 @@ class Flush:
         known.add_orphans([key for key, _ in self._orphans])
         for carrier, n in fold.seen.items():
             RECEIPTS_SEEN.add(n, carrier)
+        for carrier, n in fold.silent.items():
+            RECEIPTS_MISSING.add(n, carrier)
         for labels, n in fold.changed.items():
             RECEIPTS.add(n, *labels)
         for cls, seconds in fold.spans:

@@ -8,11 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.contract.decision import Cause, Class, Status
+from gateway.contract.ids import id_time_ms
 from gateway.contract.wire import Accepted
 from gateway.ledger.events import scope_of
 from gateway.settle.buffer import Statement
 from gateway.settle.origin import Origin
 from gateway.settle.status import RANK_FINAL, Milestone, Row
+
+LATE_MS = 3_600_000
+"""A message sent so long after its id was made is remembered apart, for its receipt is due so much later."""
 
 Count = tuple[int, Origin, str, Status, Cause]
 """Minute, origin, carrier, status, cause."""
@@ -37,12 +41,16 @@ class Fold:
         """Receipts by carrier."""
         self.changed: Counter[tuple[str, str, str]] = Counter()
         """Receipts that changed a status: carrier, status, cause."""
+        self.late: list[tuple[str, int]] = []
+        """Messages (id, Unix ms) now `sent`, long after their ids were made."""
+        self.silent: Counter[str] = Counter()
+        """Messages whose receipt did not come, by carrier."""
         self.spans: list[tuple[str, float]] = []
         """Class, and seconds from acceptance to the final status, of every message that became final."""
 
     def take(self, message_id: str, said: Sequence[Statement]) -> None:
         """Fold what was said about one message."""
-        row = self._found.get(message_id)
+        row, rank = self._found.get(message_id), 0
         if row is None:
             row = Row(message_id)
             if not self._apply(row, said):
@@ -50,14 +58,17 @@ class Fold:
             self.inserted.append(row)
             was_final = False
         else:
-            before, origin = row.milestones(), row.origin
+            before, origin, rank = row.milestones(), row.origin, row.rank
             was_final = row.rank == RANK_FINAL and origin is not None
             if not self._apply(row, said):
                 return
             self.updated.append(row)
             self._count(origin, before, -1)
         self._count(row.origin, row.milestones(), 1)
-        if row.rank == RANK_FINAL and row.origin is not None and not was_final:
+        if row.status is Status.SENT:
+            if rank != row.rank and row.settled_at - id_time_ms(row.id) >= LATE_MS:
+                self.late.append((row.id, row.settled_at))
+        elif row.rank == RANK_FINAL and row.origin is not None and not was_final:
             self._ended(row, row.origin)
 
     def _apply(self, row: Row, said: Iterable[Statement]) -> bool:
@@ -71,6 +82,10 @@ class Fold:
                     self.changed[record.carrier, row.status.value, row.cause.value] += 1
             elif kind == "result":
                 changed |= row.attempted(record)
+            elif kind == "silence":
+                if row.silent(record, at):
+                    changed = True
+                    self.silent[row.carrier or ""] += 1
             elif origin is not None:
                 changed |= row.accepted(record, origin, held=held, at=at)
                 if record.long_windows or record.request_ref is not None:

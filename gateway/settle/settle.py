@@ -31,6 +31,8 @@ from gateway.settle.inbox import Inbox
 from gateway.settle.known import MOST_ORPHANS, Known
 from gateway.settle.offsets import Offsets
 from gateway.settle.replies import Registry, Replies
+from gateway.settle.silence import Silence
+from gateway.settle.tending import Tending
 from gateway.stream import KafkaError, Producer, Reader, Topics, bury
 from gateway.telemetry import ORPHANS, SETTLE_BATCH, SETTLE_SECONDS, logger
 
@@ -43,9 +45,15 @@ GATHER_S = 0.05
 MOST_RECORDS = 20_000
 DEADLINE_S = 30.0
 STANDBY_S = 1.0
+AGAIN_S = 1.0
 DEBTS_S = 5.0
 BACKOFF_S = (0.2, 5.0)
 OUTAGES = (PostgresError, InterfaceError, KafkaError, OSError, TimeoutError)
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class Settle:
@@ -64,11 +72,17 @@ class Settle:
         *,
         flush_s: float = FLUSH_S,
         most_records: int = MOST_RECORDS,
+        records_days: int = 183,
+        clock: Callable[[], int] = wall_ms,
     ) -> None:
-        """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here."""
+        """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here.
+
+        `records_days`: how long messages are kept. `clock`: Unix milliseconds.
+        """
         self._pool, self._records, self._replies = pool, records, replies
         self._producer, self._names = producer, names
-        self._flush_s, self._most_records = flush_s, most_records
+        self._flush_s, self._most_records, self._clock = flush_s, most_records, clock
+        self._tending = Tending(pool, records_days, clock)
         self._debts = Debts(pool, guard, appender)
         self._inbox = Inbox(pool, replies, producer, names, Replies(pool, guard, appender, registry, "settle.replies"))
         self._owing = asyncio.Event()
@@ -122,6 +136,7 @@ class Settle:
             self._settle(conn, known),
             self._inbox.run(self._stop),
             self._pay(),
+            self._tending.run(),
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
@@ -129,15 +144,18 @@ class Settle:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            pending = set(tasks)
+            while pending:  # again, for asyncio.wait_for may lose a cancellation (Python before 3.12)
+                for task in pending:
+                    task.cancel()
+                _, pending = await asyncio.wait(pending, timeout=AGAIN_S)
 
     async def _settle(self, conn: Connection, known: Known) -> None:
         """Read and flush, one buffer filling while the other is written."""
-        offsets = Offsets(self._records, self._names, CONSUMER)
+        offsets, silence = Offsets(self._records, self._names, CONSUMER), Silence(CONSUMER, self._clock)
         async with asyncio.timeout(DEADLINE_S):
             await offsets.begin(conn)
+            await silence.begin(conn)
         buffer, filled_at = Buffer(self._names), 0.0
         flushing: asyncio.Task[None] | None = None
         try:
@@ -148,6 +166,9 @@ class Settle:
                 if flushing is not None and (flushing.done() or len(buffer) >= self._most_records):
                     await flushing
                     flushing = None
+                if flushing is None and len(buffer) < self._most_records // 2 and silence.due(time.monotonic()):
+                    async with asyncio.timeout(DEADLINE_S):
+                        await silence.look(conn, buffer, time.monotonic())
                 due = len(buffer) >= self._most_records or time.monotonic() - filled_at >= self._flush_s
                 if flushing is None and buffer.moves and due:
                     flushing = asyncio.create_task(self._flush(conn, known, buffer))
@@ -166,7 +187,7 @@ class Settle:
     async def _flush(self, conn: Connection, known: Known, buffer: Buffer) -> None:
         began = time.perf_counter()
         if buffer.dead:
-            at_ms = time.time_ns() // 1_000_000
+            at_ms = self._clock()
             async with asyncio.timeout(DEADLINE_S):
                 await bury(self._producer, self._names, buffer.dead, consumer=CONSUMER, at_ms=at_ms)
         async with asyncio.timeout(DEADLINE_S):
@@ -178,18 +199,16 @@ class Settle:
         if outcome.owes:
             self._owing.set()
 
-    @staticmethod
-    async def _write(conn: Connection, known: Known, buffer: Buffer) -> Outcome:
+    async def _write(self, conn: Connection, known: Known, buffer: Buffer) -> Outcome:
         try:
-            return await Flush(conn, known, buffer, CONSUMER, now_ms=time.time_ns() // 1_000_000).run()
+            return await Flush(conn, known, buffer, CONSUMER, now_ms=self._clock()).run()
         except UniqueViolationError:  # a row taken for new was there: what is remembered was changed, so look at all
             known.rows.clear()
             return await Flush(conn, known, buffer, CONSUMER, now_ms=LATEST_MS).run()
 
-    @staticmethod
-    async def _ensure_days(conn: Connection, known: Known, buffer: Buffer) -> None:
+    async def _ensure_days(self, conn: Connection, known: Known, buffer: Buffer) -> None:
         """Partitions for today, tomorrow and the day after, and for what is late by up to a week."""
-        today = partitions.day_of(time.time_ns() // 1_000_000)
+        today = partitions.day_of(self._clock())
         wanted = buffer.days(today - 7, today) | {today, today + 1, today + 2}
         if not wanted <= known.days:
             await partitions.ensure(conn, wanted)

@@ -7,6 +7,7 @@ only if its rank is higher than the row's own:
     held, queued      2 x attempt, one more when queued: a retry is later than any step of the attempt before it
     doubtful          the submit's answer is lost: `unknown`, unless anything better is known
     sent              the carrier has it, or a part of it
+    silent            no receipt for 72 h: `unknown`
     unknown           the carrier says so itself
     final             delivered, undelivered, expired, rejected, cancelled: the first stays
 
@@ -24,8 +25,10 @@ from gateway.settle.origin import Origin
 
 RANK_DOUBTFUL: Final = 1_000_000
 RANK_SENT: Final = 2_000_000
+RANK_SILENT: Final = 2_500_000
 RANK_UNKNOWN: Final = 3_000_000
 RANK_FINAL: Final = 4_000_000
+RECEIPT_MISSING: Final = "receipt.missing"
 MAX_TIMELINE = 64
 MAX_PARTS = 62
 MINUTE_MS = 60_000
@@ -180,6 +183,14 @@ class Row:
         else:
             self._advance(RANK_FINAL, status, at, record.cause, code)
             self._roll_up(at)
+        return True
+
+    def silent(self, sent_by_ms: int, at: int) -> bool:
+        """No receipt came in time: what is `sent` since `sent_by_ms` or before becomes `unknown`. True when it does."""
+        if self.status is not Status.SENT or self.settled_at > sent_by_ms:
+            return False
+        self._note(Entry(at, Status.UNKNOWN, self.tried, self.carrier, RECEIPT_MISSING))
+        self._advance(RANK_SILENT, Status.UNKNOWN, at, Cause.NONE, RECEIPT_MISSING)
         return True
 
     def _carried(self, record: Result, status: Status) -> None:

@@ -9,11 +9,12 @@ from gateway.contract.ids import new_id
 from gateway.contract.wire import Accepted, Receipt, Result
 from gateway.records import timeline
 from gateway.settle.buffer import Statement
-from gateway.settle.fold import Fold
+from gateway.settle.fold import LATE_MS, Fold
 from gateway.settle.origin import origin_of
-from gateway.settle.status import MAX_TIMELINE, RANK_FINAL, Row
+from gateway.settle.status import MAX_TIMELINE, RANK_FINAL, RECEIPT_MISSING, Row
 
 T0 = 1_760_000_000_000
+DAY = 86_400_000
 ID = new_id(3, T0)
 
 
@@ -174,6 +175,64 @@ def test_a_whole_message_delivered_is_all_of_its_parts(said: list[Statement], pa
     row = fold(*said)
     assert row.parts_delivered.bit_count() == parts
     assert stored(row).parts_delivered.bit_count() == parts
+
+
+def silence(at: int = T0 + 3 * DAY, sent_by: int = T0 + DAY) -> Statement:
+    return Statement("silence", sent_by, at)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        ([acceptance(), SUBMITTED], Status.UNKNOWN, RECEIPT_MISSING),
+        ([acceptance(), receipt(Status.SENT)], Status.UNKNOWN, RECEIPT_MISSING),
+        ([acceptance(parts=2), SUBMITTED, receipt(Status.DELIVERED, part=1)], Status.UNKNOWN, RECEIPT_MISSING),
+        ([acceptance(), result("submitted", at=T0 + DAY + 1)], Status.SENT, None),
+        ([acceptance()], Status.QUEUED, None),
+        ([acceptance(held=True)], Status.HELD, None),
+        ([acceptance(), result("doubtful", code="answer.lost")], Status.UNKNOWN, "answer.lost"),
+        ([acceptance(), SUBMITTED, receipt(Status.DELIVERED)], Status.DELIVERED, "delivered"),
+        ([acceptance(), SUBMITTED, receipt(Status.UNKNOWN)], Status.UNKNOWN, "unknown"),
+        ([], Status.QUEUED, None),
+    ],
+)
+def test_silence_makes_unknown_only_what_was_sent(said: list[Statement], status: Status, code: str | None) -> None:
+    row = fold(*said)
+    before = seen(row)
+    fold(silence(), silence(), row=row)
+    assert (row.status, row.code) == (status, code)
+    assert (seen(row) == before) is (code != RECEIPT_MISSING)
+    assert seen(stored(row)) == seen(row)
+
+
+@pytest.mark.parametrize(
+    ("later", "status"),
+    [
+        (receipt(Status.DELIVERED), Status.DELIVERED),
+        (receipt(Status.UNDELIVERED), Status.UNDELIVERED),
+        (receipt(Status.SENT), Status.UNKNOWN),
+        (SUBMITTED, Status.UNKNOWN),
+    ],
+)
+def test_a_receipt_that_comes_after_all_replaces_the_silence_and_counts_once(later: Statement, status: Status) -> None:
+    row, total = Row(ID), Fold({}).counts
+    for one in (acceptance(), SUBMITTED, silence(), later, later):
+        step = Fold({ID: row})
+        step.take(ID, [one])
+        total.update(step.counts)
+    assert row.status is status
+    counted = {(key[3], n) for key, n in total.items() if n}
+    assert counted == {(Status.QUEUED, 1), (Status.SENT, 1), (status, 1)}
+
+
+def test_a_message_sent_long_after_its_acceptance_is_remembered_by_its_own_time() -> None:
+    step = Fold({})
+    step.take(ID, [acceptance(), result("submitted", at=T0 + LATE_MS)])
+    assert step.late == [(ID, T0 + LATE_MS)]
+    for said in (SUBMITTED, receipt(Status.DELIVERED, received_at=T0 + LATE_MS)):
+        step = Fold({})
+        step.take(ID, [acceptance(), said])
+        assert step.late == []
 
 
 def test_a_late_sent_changes_nothing_but_the_timeline() -> None:

@@ -1,0 +1,57 @@
+"""Retention: what is older than its time is dropped, whole days at once.
+
+Owns nothing but the decision of how old. Messages and the minutes they were counted in stay for as long as regulators
+may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a receipt may come.
+Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
+leaves some days longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from asyncpg import InterfaceError, Pool, PostgresError
+
+from gateway.records import partitions
+from gateway.telemetry import logger
+
+log = logger("settle")
+
+RECEIPTS_DAYS = 8
+"""Receipts are due within three days; the rest is for those that come later all the same."""
+EVERY_S = 3_600.0
+DEADLINE_S = 300.0
+
+
+class Tending:
+    """Drops what is too old, once an hour. `clock` gives Unix milliseconds."""
+
+    def __init__(self, pool: Pool[Any], records_days: int, clock: Callable[[], int]) -> None:
+        self._pool, self._clock = pool, clock
+        self._days = {"messages": records_days, "carrier_ids": RECEIPTS_DAYS, "orphans": RECEIPTS_DAYS}
+
+    async def run(self) -> None:
+        """For ever; an outage is waited out."""
+        while True:
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    await self.tend()
+            except (PostgresError, InterfaceError, OSError, TimeoutError) as fault:
+                log.warning("retention_waits", error=type(fault).__name__)
+            except Exception as fault:
+                log.exception("retention_failed", error=type(fault).__name__)
+            await asyncio.sleep(EVERY_S)
+
+    async def tend(self) -> list[str]:
+        """Drop what is too old now; the names of the partitions that went."""
+        today = partitions.day_of(self._clock())
+        dropped: list[str] = []
+        async with self._pool.acquire() as conn:
+            for table, days in self._days.items():
+                dropped += await partitions.drop_before(conn, table, today - days)
+            await partitions.drop_minutes_before(conn, today - self._days["messages"])
+        if dropped:
+            log.info("records_dropped", partitions=dropped)
+        return dropped
