@@ -123,16 +123,24 @@ class PreferencesRequest(Strict):
 
 
 class EventKind(StrEnum):
-    """What an event records; ISO/IEC TS 27560 states are given in `ledger.events`."""
+    """What an event records; `contract.record` says how it is written down."""
 
     GRANT = "grant"
     WITHDRAWAL = "withdrawal"
     RELATIONSHIP = "relationship"
     SUPPRESSION = "suppression"
     UNSUPPRESSION = "unsuppression"
+    COMPLAINT = "complaint"
+    """A suppression because the person complained."""
+    CLEANSING = "cleansing"
+    """A suppression because a list was cleansed: a dead number, a consent without proof."""
     PREFERENCES = "preferences"
+    RESTRICTION = "restriction"
+    """The person asked for erasure while the law still asks for the record: kept, used for nothing else."""
     ERASURE = "erasure"
     BREAKER = "breaker"
+    PACK = "pack"
+    """A rule pack came into force, with its text."""
     ACCESS = "access"
 
 

@@ -70,7 +70,7 @@ class Happened(BaseModel):
     seq: int
     recorded_at: datetime
     kind: str
-    state: str
+    state: str | None = None
     """What the event makes of the consent (ISO/IEC TS 27560)."""
     event_id: str | None = None
     occurred_at: datetime | None = None

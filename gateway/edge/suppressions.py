@@ -54,6 +54,10 @@ def scope_of(caller: Caller, scope: Scope, sender: str | None, cls: Class | None
     return events.scope_of(sender, cls)
 
 
+KINDS = {"complaint": EventKind.COMPLAINT, "dead_number": EventKind.CLEANSING}
+"""What an act of suppression is called in the ledger, where its reason has a name of its own."""
+
+
 @router.post("/v1/suppressions", status_code=201, response_model_exclude_none=True)
 async def suppress(caller: Asking, body: SuppressionRequest, key: Given = None) -> Recorded:
     """Never send to this recipient in this scope. In force when it is answered."""
@@ -61,7 +65,8 @@ async def suppress(caller: Asking, body: SuppressionRequest, key: Given = None) 
     more = {} if body.note is None else {"note": body.note}
     data = events.suppression(scope, Reason[body.reason.upper()], **more)
     who = acts.named(caller.gate, body.recipient)
-    what = acts.event(caller.client, EventKind.SUPPRESSION, who, acts.now_ms(), data, acts.event_id(caller.client, key))
+    kind = KINDS.get(body.reason, EventKind.SUPPRESSION)
+    what = acts.event(caller.client, kind, who, acts.now_ms(), data, acts.event_id(caller.client, key))
     return acts.recorded(what, await acts.append(caller, what))
 
 

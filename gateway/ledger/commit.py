@@ -19,11 +19,11 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind, State, Suppression
 from gateway.contract.decision import Refusal
 from gateway.contract.ids import lane_of
-from gateway.ledger import rows
+from gateway.ledger import events, rows
 from gateway.ledger.events import SYSTEM, VERSION, same_effect
 from gateway.ledger.keys import NUMBER_BOUND, SALT_BYTES, Keys, commit
 from gateway.ledger.rows import Connection, Person
-from gateway.ledger.state import apply, sender_of
+from gateway.ledger.state import apply, event_state, sender_of
 
 DEADLINES = """
 BEGIN; SET LOCAL statement_timeout = 1500; SET LOCAL lock_timeout = 1500;
@@ -37,7 +37,7 @@ class HeadMovedError(Exception):
 
 
 class Draft(NamedTuple):
-    """An event to append, its canonical body, and the name its id is stored under (`Keys.event_name`)."""
+    """An event to append, its canonical body as if nothing stood before, and its id's name (`Keys.event_name`)."""
 
     event: Event
     body: bytes
@@ -125,9 +125,11 @@ class Batch:
         if person.number is None and event.number is not None:
             person.number = keys.seal(event.number.encode(), NUMBER_BOUND)
         salt = os.urandom(SALT_BYTES)
+        known = event_state(person.state, event)
+        body = draft.body if known is None else events.body(event, known)
         holder = self.people.setdefault(rows.key_holder(event.kind, event.subject), Person(SYSTEM))
-        sealed = rows.seal_body(holder.open(self.keys), seq, draft.body)
-        tag, commitment = keys.tag(person.counter), commit(draft.body, salt)
+        sealed = rows.seal_body(holder.open(self.keys), seq, body)
+        tag, commitment = keys.tag(person.counter), commit(body, salt)
         self.written.append(_Row(seq, draft.name, event.subject, event.kind.value, tag, commitment, salt, sealed))
         self.changed[event.subject] = person
         if holder is not person:

@@ -1,14 +1,12 @@
 """The acts that are appended: how each is built, and the canonical bytes that are committed to and encrypted.
 
-Canonical form, version 1: the JSON object {v, event_id, kind, subject, number, occurred_at, data} (a number that is
-not known is left out) written as RFC 8785 writes it: UTF-8, no spaces, members sorted by the UTF-16 code units of their
-names, the shortest escapes. Values are objects, lists, strings, booleans, null and integers below 2^53; anything else
-that a caller put into evidence (a fraction, a larger integer) is turned into its JSON text as a string before it is
-recorded, so any RFC 8785 implementation writes the same bytes and no two number formats can disagree.
+Canonical form, version 1: the JSON object of `contract.record` (schema `assent/1`) written as RFC 8785 writes it:
+UTF-8, no spaces, members sorted by the UTF-16 code units of their names, the shortest escapes. Values are objects,
+lists, strings, booleans, null and integers below 2^53; anything else that a caller put into evidence (a fraction, a
+larger integer) is turned into its JSON text as a string before it is recorded, so any RFC 8785 implementation writes
+the same bytes and no two number formats can disagree.
 
 An event that died on its way is not here: it is appended whole or not at all (see `appender`).
-
-ISO/IEC TS 27560 `event_state` of each kind is in `EVENT_STATE`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,23 +16,22 @@ import orjson
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Class, Reason
+from gateway.contract.record import STATES, EventState, record
 
 VERSION = 1
 SYSTEM = b"assent:system\0\0\0"
 """The subject of events without a person (breakers, looks at lists). No HMAC can be steered to it."""
-BLOCKING = frozenset({EventKind.WITHDRAWAL, EventKind.SUPPRESSION, EventKind.ERASURE})
+BLOCKING = frozenset(
+    {
+        EventKind.WITHDRAWAL,
+        EventKind.SUPPRESSION,
+        EventKind.COMPLAINT,
+        EventKind.CLEANSING,
+        EventKind.RESTRICTION,
+        EventKind.ERASURE,
+    }
+)
 """Kinds after whose acknowledgement nothing they cover may be submitted (MECHANISMS 5)."""
-EVENT_STATE = {
-    EventKind.GRANT: "Given",
-    EventKind.WITHDRAWAL: "Withdrawn",
-    EventKind.RELATIONSHIP: "Given",
-    EventKind.SUPPRESSION: "Refused",
-    EventKind.UNSUPPRESSION: "Terminated",
-    EventKind.PREFERENCES: "RenewedGiven",
-    EventKind.ERASURE: "Invalidated",
-    EventKind.BREAKER: "Terminated",
-    EventKind.ACCESS: "Requested",
-}
 EFFECT = ("sender", "topics", "cls", "scope", "reason", "kind", "lifts")
 """Members of `data` that decide what an event does; two deliveries of one event id must agree in them."""
 _SAFE = 2**53
@@ -53,19 +50,12 @@ def canonical(value: Any) -> bytes:
         raise EventUnfitError("not representable as JSON") from error
 
 
-def body(event: Event) -> bytes:
-    """The canonical body of an event: what its commitment binds and its row holds encrypted."""
-    members = {
-        "v": VERSION,
-        "event_id": event.event_id,
-        "kind": event.kind.value,
-        "subject": event.subject.hex(),
-        "occurred_at": event.occurred_at_ms,
-        "data": event.data,
-    }
-    if event.number is not None and event.kind is not EventKind.ERASURE:
-        members["number"] = event.number
-    return canonical(members)
+def body(event: Event, state: EventState | None = None) -> bytes:
+    """The canonical body of an event: what its commitment binds and its row holds encrypted.
+
+    `state`: what it makes of the consent where that depends on what stood before (`ledger.state.event_state`).
+    """
+    return canonical(record(event, state or STATES[event.kind]))
 
 
 def same_effect(first: Mapping[str, Any], again: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import asyncpg
 
 from gateway.contract.consent import State
 from gateway.contract.decision import Reason
-from gateway.ledger import events, rows
+from gateway.ledger import rows
 from gateway.ledger.keys import Keys, PersonKeys
 
 TIMEOUT_S = 1.5
@@ -66,8 +66,8 @@ class Reading:
     async def history(self, subject: bytes, after: int = 0, limit: int = MOST_HISTORY) -> list[dict[str, Any]]:
         """Events of one person after a `seq`, oldest first.
 
-        Each has seq, recorded_at (datetime), kind, state (ISO/IEC TS 27560) and, where its body can be read, event_id,
-        occurred_at (Unix ms) and data.
+        Each has seq, recorded_at (datetime), kind and, where its body can be read, event_id, occurred_at (Unix ms),
+        state (`contract.record.EventState`, or none) and data.
         """
         found = await self._rows(HISTORY, subject, after, min(limit, MOST_HISTORY))
         holders = await self._holders({rows.key_holder(row["kind"], subject) for row in found})
@@ -93,11 +93,11 @@ class Reading:
             "seq": row["seq"],
             "recorded_at": row["at"],
             "kind": row["kind"],
-            "state": events.EVENT_STATE[row["kind"]],
         }
         if row["body"] is not None and keys is not None:
             body = rows.open_body(keys, row["seq"], row["version"], row["body"])
-            told |= {"event_id": body["event_id"], "occurred_at": body["occurred_at"], "data": body["data"]}
+            told |= {"event_id": body["record_id"], "occurred_at": body["event_time"], "data": body["data"]}
+            told["state"] = body.get("event_state")
         return told
 
     async def _holders(self, subjects: "set[bytes] | list[bytes]") -> dict[bytes, asyncpg.Record]:

@@ -20,12 +20,13 @@ Equal times refuse the grant. Consents are of class marketing: no pack permits a
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from gateway.contract.codes import Code
 from gateway.contract.consent import Consent, Event, EventKind, Preference, Relationship, State, Suppression
 from gateway.contract.decision import Class, Reason, Refusal
+from gateway.contract.record import EventState
 
 MOST_KEYS = 256
 """Consents (relationships, preferences) of one person; more are refused. As many opt-out scopes, then they widen."""
@@ -48,6 +49,22 @@ def apply(state: State | None, event: Event, seq: int, recorded_ms: int | None =
     except (LookupError, TypeError, ValueError, AttributeError):
         return Refusal(Code.REQUEST_INVALID, f"the data of a {event.kind.value} is not what its kind needs")
     return after if refusal is None else refusal
+
+
+def event_state(before: State | None, event: Event) -> EventState | None:
+    """What an act makes of the consent, where what stood before decides it; none elsewhere (`record.STATES`).
+
+    A grant of what stands already renews it. A withdrawal where no consent stood is an objection: `Refused`.
+    """
+    consents = before.consents if before else {}
+    if event.kind is EventKind.GRANT:
+        wanted = [f"{event.data['sender']}/{topic}" for topic in event.data["topics"]]
+        return EventState.RENEWED if all(key in consents for key in wanted) else None
+    if event.kind is EventKind.WITHDRAWAL:
+        scopes = set(_withdrawn(event.data))
+        covered = (scopes & set(covering(*key.split("/", 1))) for key in consents)
+        return None if any(covered) else EventState.REFUSED
+    return None
 
 
 def covering(sender: str, topic: str) -> list[str]:
@@ -116,14 +133,18 @@ def _consent(state: State, key: str, data: dict[str, Any], at: int, seq: int) ->
     )
 
 
-def _withdraw(state: State, data: dict[str, Any], at_ms: int, seq: int) -> None:
+def _withdrawn(data: dict[str, Any]) -> list[str]:
+    """The scopes that a withdrawal names."""
     sender, topics, cls = data.get("sender") or "*", data.get("topics"), data.get("cls")
     if topics:
-        wanted: Iterable[str] = [f"{sender}/{topic}" for topic in topics]
-        if len(state.opt_outs.keys() | set(wanted)) > MOST_KEYS:
-            wanted = [sender]
-    else:
-        wanted = [f"{sender}#{Class(cls).value}" if cls else sender]
+        return [f"{sender}/{topic}" for topic in topics]
+    return [f"{sender}#{Class(cls).value}" if cls else sender]
+
+
+def _withdraw(state: State, data: dict[str, Any], at_ms: int, seq: int) -> None:
+    wanted = _withdrawn(data)
+    if len(state.opt_outs.keys() | set(wanted)) > MOST_KEYS:
+        wanted = [data.get("sender") or "*"]
     for scope in wanted:
         _opt_out(state, scope, at_ms, seq)
 
@@ -242,8 +263,11 @@ _STEPS: dict[EventKind, Step] = {
     EventKind.WITHDRAWAL: _withdraw,
     EventKind.RELATIONSHIP: _relate,
     EventKind.SUPPRESSION: _suppress,
+    EventKind.COMPLAINT: _suppress,
+    EventKind.CLEANSING: _suppress,
     EventKind.UNSUPPRESSION: _unsuppress,
     EventKind.PREFERENCES: _prefer,
+    EventKind.RESTRICTION: _erase,
     EventKind.ERASURE: _erase,
 }
-"""BREAKER and ACCESS say nothing about what may be sent."""
+"""BREAKER, PACK and ACCESS say nothing about what may be sent. What is kept after RESTRICTION permits nothing."""

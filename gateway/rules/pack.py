@@ -146,6 +146,11 @@ def names() -> list[str]:
     return sorted(entry.stem for entry in found if entry.suffix == ".toml")
 
 
+def written(name: str) -> str:
+    """The text of a pack that is here, as a person wrote it."""
+    return (resources.files("gateway.rules") / f"packs/{name}.toml").read_text(encoding="utf-8")
+
+
 def load(path_or_name: str) -> Pack:
     """The pack of that name, or in that `.toml` file. Raises `PackError` with every problem found."""
     if path_or_name.endswith(".toml"):
@@ -154,8 +159,7 @@ def load(path_or_name: str) -> Pack:
         except (OSError, UnicodeDecodeError) as fault:
             raise PackError([f"{path_or_name}:1: cannot be read ({type(fault).__name__})"]) from fault
     elif path_or_name in names():
-        where = f"packs/{path_or_name}.toml"
-        text = (resources.files("gateway.rules") / where).read_text(encoding="utf-8")
+        where, text = f"packs/{path_or_name}.toml", written(path_or_name)
     else:
         raise PackError([f"{path_or_name}:1: there is no such pack; there are {', '.join(names())}"])
     return compiled(_table(text, where))

@@ -142,7 +142,7 @@ async def test_a_row_commits_to_its_canonical_body_and_hides_it(appender: Append
     body = open_body(KEYS.unwrap(told.subject, wrapped), row["seq"], row["version"], row["body"])
     assert row["commitment"] == commit(events.canonical(body), row["salt"]) == commit(events.body(told), row["salt"])
     assert row["tag"] == KEYS.unwrap(told.subject, wrapped).tag(1)
-    assert (body["number"], body["data"]["evidence"]["score"]) == (to, "0.5")
+    assert (body["pii_principal_contact"], body["data"]["evidence"]["score"]) == (to, "0.5")
     assert to.encode() not in orjson.dumps([str(value) for value in row.values()])
     assert b"203.0.113.9" not in row["body"]
     assert ms_of(row["at"]) * 1000 == round(row["at"].timestamp() * 1_000_000)

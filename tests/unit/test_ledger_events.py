@@ -6,8 +6,8 @@ import pytest
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Class, Reason
+from gateway.contract.record import STATES
 from gateway.ledger.events import (
-    EVENT_STATE,
     EventUnfitError,
     body,
     canonical,
@@ -74,4 +74,4 @@ def test_scopes_are_written_as_the_contract_says() -> None:
 
 
 def test_every_kind_has_a_state_of_the_standard() -> None:
-    assert EVENT_STATE.keys() == set(EventKind)
+    assert STATES.keys() == set(EventKind)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind, State
 from gateway.contract.decision import Class, Reason, Refusal
+from gateway.contract.record import EventState
 from gateway.ledger import events
-from gateway.ledger.state import MOST_KEYS, apply, covering
+from gateway.ledger.state import MOST_KEYS, apply, covering, event_state
 
 DAY = 86_400_000
 
@@ -286,3 +287,34 @@ def test_one_opt_out_and_one_proven_return_agree_in_every_order() -> None:
     acts = [grant(1_000), withdraw(5_000), grant(9_000, lifts=True), grant(1_000, "invite")]
     assert {permits(after(*order)[0]) for order in permutations(acts)} == {True}
     assert {permits(after(*order)[0], "invite") for order in permutations(acts)} == {False}
+
+
+STATED = [
+    ([], grant(1, "marketing"), None),
+    ([grant(1, "marketing")], grant(2, "marketing"), EventState.RENEWED),
+    ([grant(1, "marketing")], grant(2, "marketing", "invite"), None),
+    ([grant(1, "marketing")], withdraw(2), None),
+    ([grant(1, "marketing")], withdraw(2, None), None),
+    ([grant(1, "marketing")], withdraw(2, "acme", "marketing"), None),
+    ([grant(1, "marketing")], withdraw(2, "acme", cls=Class.MARKETING), None),
+    ([grant(1, "marketing")], withdraw(2, "acme", "invite"), EventState.REFUSED),
+    ([grant(1, "marketing")], withdraw(2, "bolt"), EventState.REFUSED),
+    ([relate(1)], withdraw(2), EventState.REFUSED),
+    ([], withdraw(2), EventState.REFUSED),
+    ([], suppress(1, "*", Reason.MANUAL), None),
+]
+
+
+@pytest.mark.parametrize(("before", "one", "state"), STATED)
+def test_what_stood_before_makes_a_renewal_or_an_objection(
+    before: list[Event], one: Event, state: EventState | None
+) -> None:
+    assert event_state(after(*before)[0], one) is state
+
+
+def test_a_restriction_permits_nothing_and_keeps_what_stops() -> None:
+    restricted = act(EventKind.RESTRICTION, 9, {})
+    state, codes = after(grant(1), relate(2), withdraw(3, "acme", "invite"), restricted, grant(9))
+    assert (state.consents, state.relationships, state.erased_at_ms) == ({}, {}, 9)
+    assert "acme/invite" in state.suppressions
+    assert codes == [Code.CONSENT_OPTED_OUT]
