@@ -72,11 +72,13 @@ async def _sort(
 
 
 async def voided_as(means: Means, message_id: str) -> str | None:
-    """Why a message was voided; None where nobody was told that it was accepted, or where nothing is known."""
+    """Why a message was voided; None where nothing is known, or it lives again.
+
+    `unavailable`: its caller was told 503 and may have repeated it; settle takes that for its end only until it hears
+    anything else of the same id.
+    """
     try:
         view = await means.guard.record(message_id)
     except GuardUnavailable:
         return None
-    if view is None or view.state != VOID or view.code == Code.UNAVAILABLE:
-        return None
-    return view.code
+    return None if view is None or view.state != VOID else view.code

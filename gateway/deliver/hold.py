@@ -185,7 +185,7 @@ class Hold:
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome.kind in ("published", "cancelled"):
                 gone.append(row.id)
-                if outcome.kind == "cancelled" and outcome.code not in (None, Code.UNAVAILABLE):
+                if outcome.kind == "cancelled" and outcome.code is not None:
                     results.append(not_sent(_accepted(row), outcome.code or "", self._now_ms()))
             elif outcome.kind == "later":
                 later.append(row._replace(due=outcome.due_ms))

@@ -7,7 +7,6 @@ crash caught between a compare-and-set and its publish is lost.
 
 from dataclasses import dataclass
 
-from gateway.contract.codes import Code
 from gateway.guard.record import DONE, RESERVED, TAKEN, UNWRITTEN, VOID, RecordView
 
 
@@ -55,8 +54,7 @@ def finding(view: RecordView | None, attempt: int, partition: int, offset: int) 
     if view.state == DONE:
         return Skip()
     if view.state == VOID:
-        unsent = view.code is None or view.code == Code.UNAVAILABLE
-        return Skip() if unsent else Ended(view.attempt, view.code or "")
+        return Skip() if view.code is None else Ended(view.attempt, view.code)
     if view.state in (UNWRITTEN, TAKEN):
         here = (view.partition, view.offset) == (partition, offset)
         return _claimed(view) if here else Skip()  # a copy: the claimed one is judged at its own place

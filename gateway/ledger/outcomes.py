@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import orjson
 
+from gateway.contract.codes import Code
+
 KINDS = ("doubtful", "submitted", "rejected", "expired", "cancelled")
 """Those that end a message; `retrying` and `parked` do not, its next attempt is in `messages.held`."""
 UNSENT = frozenset(("rejected", "expired", "cancelled"))
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+_CANCELLED = _NUMBERS["cancelled"]
 _PLAIN = (b'"outcome":"submitted"', b'"outcome":"doubtful"', b'"outcome":"retrying"', b'"outcome":"parked"')
 _BITS = 12
 _MOST = (1 << _BITS) - 1
@@ -28,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 class Outcomes:
-    """The last word about each message: of the latest attempt, and of one attempt anything but doubt."""
+    """The last word about each message: of the latest attempt, and of one attempt anything firm."""
 
     def __init__(self, recent_ms: int) -> None:
         self._recent_ms = recent_ms
@@ -51,12 +54,12 @@ class Outcomes:
             return
         if kind < 0:
             return
+        code = self._number(said.get("code") or "") if kind == _CANCELLED else 0
         known = self._known.get(name)
         if known is not None:
-            was, standing = known & _MOST, known >> _BITS & 0x7
-            if (attempt, bool(kind)) <= (was, bool(standing)):
+            was, standing, why = known & _MOST, known >> _BITS & 0x7, known >> _BITS + 3 & _MOST
+            if (attempt, self._firm(kind, code)) <= (was, self._firm(standing, why)):
                 return
-        code = self._number(said.get("code") or "") if kind == _NUMBERS["cancelled"] else 0
         self._known[name] = ((at_ms << _BITS | code) << 3 | kind) << _BITS | min(attempt, _MOST)
 
     def of(self, message_id: str, attempt: int) -> Outcome | None:
@@ -67,6 +70,10 @@ class Outcomes:
         rest = known >> _BITS
         code = rest >> 3 & _MOST
         return Outcome(KINDS[rest & 0x7], known & _MOST, rest >> 3 + _BITS, self._words[code])
+
+    def _firm(self, kind: int, code: int) -> bool:
+        """Not doubt, nor that nobody was told of it: such a message may have been accepted again under its id."""
+        return bool(kind) and not (kind == _CANCELLED and self._words[code] == Code.UNAVAILABLE)
 
     def _number(self, code: str) -> int:
         """Codes are a closed set; past 4,095 different ones, whatever wrote them, none is kept."""

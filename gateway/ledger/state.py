@@ -153,7 +153,35 @@ def _opt_out(state: State, scope: str, at_ms: int, seq: int) -> None:
     """End what the scope covers; stand, unless a later proven act of this very sender has already lifted it."""
     _check(scope)
     state.opt_outs[scope] = max(at_ms, state.opt_outs.get(scope, 0))
-    covered = {key: consent for key, consent in state.consents.items() if scope in covering(*key.split("/", 1))}
+    void = _void_proofs(state, scope, at_ms)
+    _end(state, scope, at_ms, seq)
+    for key in void:
+        for other in set(covering(*key.split("/", 1))) & state.opt_outs.keys():
+            if not _stands(state, other, Reason.OPT_OUT):
+                _end(state, other, state.opt_outs[other], seq)
+
+
+def _void_proofs(state: State, scope: str, at_ms: int) -> list[str]:
+    """Consents proven in the very second of the opt-out: it would have refused them, so what they lifted stands again.
+
+    A later proof keeps; an earlier one was good until the opt-out.
+    """
+    found = [
+        key
+        for key, consent in _covered(state, scope).items()
+        if consent.proven_at and consent.proven_at == at_ms // 1000
+    ]
+    for key in found:
+        state.consents[key] = state.consents[key].model_copy(update={"proven_at": 0})
+    return found
+
+
+def _covered(state: State, scope: str) -> dict[str, Consent]:
+    return {key: consent for key, consent in state.consents.items() if scope in covering(*key.split("/", 1))}
+
+
+def _end(state: State, scope: str, at_ms: int, seq: int) -> None:
+    covered = _covered(state, scope)
     proofs = [consent.proven_at for consent in covered.values() if consent.proven_at * 1000 > at_ms]
     lifted_at = min(proofs, default=None) if sender_of(scope) != "*" else None
     for key, consent in covered.items():

@@ -211,13 +211,12 @@ async def owe(conn: Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> 
         await conn.execute(_DUE[table], *columns)
 
 
-async def give_back_windows(conn: Connection, items: Sequence[tuple[str, bytes]]) -> None:
-    """Forget the long windows of messages (id, subject) that were not sent."""
+async def give_back_windows(conn: Connection, items: Sequence[tuple[str, bytes, int]]) -> None:
+    """Forget the long windows that messages (id, subject) not sent had consumed by a time (Unix ms)."""
     await conn.execute(
-        "DELETE FROM long_windows w USING unnest($1::uuid[], $2::bytea[]) AS u(id, subject) "
-        "WHERE w.subject = u.subject AND w.id = u.id",
-        [item[0] for item in items],
-        [item[1] for item in items],
+        "DELETE FROM long_windows w USING unnest($1::uuid[], $2::bytea[], $3::bigint[]) AS u(id, subject, by) "
+        "WHERE w.subject = u.subject AND w.id = u.id AND w.stamp <= u.by",
+        *map(list, zip(*items, strict=True)),
     )
 
 

@@ -16,7 +16,7 @@ from gateway.records import settlement, silence
 from gateway.records.connection import Connection
 from gateway.records.settlement import Minute
 from gateway.records.timeline import CAUSE_NUMBERS, STATUS_NUMBERS
-from gateway.settle.buffer import Buffer, Statement, key_of, other_forms
+from gateway.settle.buffer import LATEST_MS, Buffer, Statement, key_of, other_forms
 from gateway.settle.fold import Fold
 from gateway.settle.known import Known
 from gateway.settle.origin import Origin
@@ -166,8 +166,8 @@ class Flush:
         await settlement.owe(conn, "sent_late", fold.late)
         await settlement.owe(conn, "refunds_due", fold.refunds)
         await settlement.owe(conn, "suppressions_due", fold.suppressions)
-        if fold.refunds:
-            await settlement.give_back_windows(conn, fold.refunds)
+        if ended := [(*one, LATEST_MS) for one in fold.refunds] + fold.withdrawn:
+            await settlement.give_back_windows(conn, ended)
         counts = {
             Minute(minute, numbers[origin], carrier, STATUS_NUMBERS[status], CAUSE_NUMBERS[cause]): n
             for (minute, origin, carrier, status, cause), n in fold.counts.items()

@@ -13,7 +13,7 @@ from gateway.contract.wire import Accepted
 from gateway.ledger.events import scope_of
 from gateway.settle.buffer import Statement
 from gateway.settle.origin import Origin
-from gateway.settle.status import RANK_FINAL, Milestone, Row
+from gateway.settle.status import RANK_FINAL, RANK_WITHDRAWN, Milestone, Row
 
 LATE_MS = 3_600_000
 """A message sent so long after its id was made is remembered apart, for its receipt is due so much later."""
@@ -33,6 +33,8 @@ class Fold:
         self.counts: Counter[Count] = Counter()
         self.refunds: list[tuple[str, bytes]] = []
         """Messages (id, subject) that turned out never to have been sent."""
+        self.withdrawn: list[tuple[str, bytes, int]] = []
+        """Messages (id, subject, Unix ms) the cache has taken back already, whose long windows end too."""
         self.suppressions: list[tuple[str, bytes, str, int]] = []
         """Recipients that a carrier refuses: message id, subject, scope, Unix ms."""
         self.windows: list[tuple[bytes, str, int, str]] = []
@@ -50,7 +52,7 @@ class Fold:
 
     def take(self, message_id: str, said: Sequence[Statement]) -> None:
         """Fold what was said about one message."""
-        row, rank = self._found.get(message_id), 0
+        row, rank, known = self._found.get(message_id), 0, False
         if row is None:
             row = Row(message_id)
             if not self._apply(row, said):
@@ -59,6 +61,7 @@ class Fold:
             was_final = False
         else:
             before, origin, rank = row.milestones(), row.origin, row.rank
+            known = origin is not None
             was_final = row.rank == RANK_FINAL and origin is not None
             if not self._apply(row, said):
                 return
@@ -68,6 +71,8 @@ class Fold:
         if row.status is Status.SENT:
             if rank != row.rank and row.settled_at - id_time_ms(row.id) >= LATE_MS:
                 self.late.append((row.id, row.settled_at))
+        elif row.rank == RANK_WITHDRAWN and row.origin is not None and not (known and rank == row.rank):
+            self.withdrawn.append((row.id, row.subject or b"", row.settled_at))
         elif row.rank == RANK_FINAL and row.origin is not None and not was_final:
             self._ended(row, row.origin)
 

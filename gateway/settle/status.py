@@ -5,6 +5,8 @@ deliver learned of an attempt, and what the carrier reports. Each claims a statu
 only if its rank is higher than the row's own:
 
     held, queued      2 x attempt, one more when queued: a retry is later than any step of the attempt before it
+    withdrawn         `cancelled`, unless anything else is known: Kafka had not answered in time, its caller was told
+                      503, and the record came in late; the same key may have admitted the same id again since
     doubtful          the submit's answer is lost: `unknown`, unless anything better is known
     sent              the carrier has it, or a part of it
     silent            no receipt for 72 h: `unknown`
@@ -18,11 +20,13 @@ when every part is, and not delivered as soon as one is not. The timeline keeps 
 
 from typing import Final
 
+from gateway.contract.codes import Code
 from gateway.contract.decision import Cause, Status
 from gateway.contract.wire import Accepted, Receipt, Result
 from gateway.records.timeline import STATUS_NUMBERS, Entry
 from gateway.settle.origin import Origin
 
+RANK_WITHDRAWN: Final = 900_000
 RANK_DOUBTFUL: Final = 1_000_000
 RANK_SENT: Final = 2_000_000
 RANK_SILENT: Final = 2_500_000
@@ -100,7 +104,7 @@ class Row:
         found = [(self.accepted_at // MINUTE_MS, Status.QUEUED, Cause.NONE, "")]
         if self.sent_at:
             found.append((self.sent_at // MINUTE_MS, Status.SENT, Cause.NONE, self.carrier or ""))
-        if self.rank >= RANK_DOUBTFUL and self.status is not Status.SENT:
+        if self.rank >= RANK_WITHDRAWN and self.status is not Status.SENT:
             found.append((self.settled_at // MINUTE_MS, self.status, self.cause, self.carrier or ""))
         return found
 
@@ -152,6 +156,8 @@ class Row:
             status, rank = Status.HELD, _waiting(attempt + 1, Status.HELD)
         else:
             status, rank = _OUTCOMES[record.outcome]
+            if status is Status.CANCELLED and record.code == Code.UNAVAILABLE:
+                rank = RANK_WITHDRAWN
         if not self._note(Entry(record.at, status, attempt, record.carrier, record.code, record.cause)):
             return False
         self._carried(record, status)

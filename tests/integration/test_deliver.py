@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from gateway.carriers.outcomes import Profile
+from gateway.contract.codes import Code
 from gateway.contract.consent import Relationship, State, Suppression
 from gateway.contract.decision import Cause, Reason
 from gateway.contract.wire import Accepted, DeadLetter, Result
+from gateway.guard import VoidAsk
 from gateway.guard.keys import CURSOR
 from gateway.local.parts import Part
 from gateway.stream.codec import decode
@@ -179,6 +181,31 @@ async def test_unreadable_records_go_to_the_dead_letters(rig: Rig) -> None:
     assert len(kept[2]) > 500_000
     assert large.startswith(kept[2])
     assert sorted(message.ref for message in rig.wire) == sorted(ids)
+
+
+async def test_what_its_caller_was_told_503_about_ends_as_cancelled(rig: Rig) -> None:
+    """Its record was voided after the deadline of its publish, and came in all the same."""
+    to = numbers(3)
+    ids = await rig.send(to)
+    asks = [VoidAsk(one, rig.subject(number)) for one, number in zip(ids[:2], to, strict=False)]
+    assert await rig.guard.void(asks, Code.UNAVAILABLE) == ["void", "void"]
+    async with rig.delivering():
+        found = await rig.results(lambda found: len(found) == 3)
+    assert [message.ref for message in rig.wire] == [ids[2]]
+    ended = [found[one] for one in ids[:2]]
+    assert {(one.outcome, one.code) for said in ended for one in said} == {("cancelled", "unavailable")}
+
+
+async def test_an_id_that_was_voided_and_accepted_again_is_submitted_once_and_not_cancelled(rig: Rig) -> None:
+    """The first record came in late, the second by a repeat of the same key: either may be claimed, the other drops."""
+    (to,) = numbers(1)
+    (one,) = await rig.send([to], text="Parcel", idempotency_key="again")
+    assert await rig.guard.void([VoidAsk(one, rig.subject(to))], Code.UNAVAILABLE) == ["void"]
+    assert await rig.send([to], text="Parcel", idempotency_key="again") == [one]
+    async with rig.delivering():
+        found = await rig.results(lambda _found: False, 1.5)
+    assert [message.ref for message in rig.wire] == [one]
+    assert [said.outcome for said in found[one]] == ["submitted"]
 
 
 async def test_an_orderly_handover_loses_and_doubts_nothing(rig: Rig) -> None:

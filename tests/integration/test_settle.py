@@ -133,6 +133,29 @@ async def test_what_nobody_can_settle_is_a_dead_letter_and_the_rest_goes_on(worl
     }  # fmt: skip
 
 
+async def test_a_record_that_came_in_late_is_cancelled_unless_its_id_was_accepted_again(world: World) -> None:
+    """Kafka answered too late, so the caller was told 503; deliver found the message void."""
+    subject, before = random.randbytes(16), await world.counted()
+    first = accepted(subject=subject.hex(), long_windows=[("M/acme", now() - 5_000)])
+    late = submitted(first.id, outcome="cancelled", code="unavailable", carrier="", at=now() + 10_000)
+    stamps = "SELECT array_agg(stamp) FROM long_windows WHERE subject = $1"
+    async with world.settling():
+        await world.accept(first)
+        await world.say(world.names.results, late)
+        found = await world.becomes(first.id, Status.CANCELLED)
+        assert (found.code, found.timeline[-1].code) == ("unavailable", "unavailable")
+        assert await world.value(stamps, subject) is None
+        assert await world.value("SELECT count(*) FROM refunds_due WHERE id = $1", first.id) == 0
+        again = now() + 60_000
+        await world.accept(first.model_copy(update={"accepted_at": now(), "long_windows": [("M/acme", again)]}))
+        await world.say(world.names.results, submitted(first.id), late)
+        await world.becomes(first.id, Status.SENT)
+        assert await world.value(stamps, subject) == [again]
+    after = await world.counted()
+    gained = {status: n - before.get(status, 0) for status, n in after.items() if n != before.get(status, 0)}
+    assert gained == {2: 1, 3: 1}
+
+
 async def test_a_rejection_gives_window_slots_and_long_windows_back_once(world: World) -> None:
     subject = await a_customer(world.guard)
     ask = an_ask(subject, a_plan(window(1, 24 * HOUR_MS)))

@@ -85,7 +85,7 @@ def view(state: str, attempt: int, at: tuple[int, int] = (0, 7), code: str | Non
         (view("held", 1), InDoubt(1)),
         (view("void", 1, code="suppressed"), Ended(1, "suppressed")),
         (view("void", 2, code="consent.withdrawn"), Ended(2, "consent.withdrawn")),
-        (view("void", 1, code="unavailable"), Skip()),  # nobody was told that it was accepted
+        (view("void", 1, code="unavailable"), Ended(1, "unavailable")),  # its caller was told 503
     ],
 )
 def test_what_a_new_owner_makes_of_a_record(record: RecordView | None, found: object) -> None:

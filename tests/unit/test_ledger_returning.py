@@ -206,6 +206,11 @@ def test_outcomes_keep_the_last_word_and_forget_what_needs_no_record() -> None:
     take(outcome="doubtful", attempt=3)
     take(outcome="submitted", attempt=1)
     assert outcomes.of(one, 3) == ("cancelled", 3, NOW, "consent.withdrawn")
+    take(outcome="cancelled", attempt=4, code="unavailable")
+    assert outcomes.of(one, 4) == ("cancelled", 4, NOW, "unavailable")
+    take(outcome="submitted", attempt=4)  # it was accepted again under its id
+    take(outcome="cancelled", attempt=4, code="unavailable")
+    assert outcomes.of(one, 4) == ("submitted", 4, NOW, "")
     outcomes.take(b"nonsense", b"{", NOW)
     outcomes.take(one.encode(), b"[]", NOW)
     assert len(outcomes) == 1

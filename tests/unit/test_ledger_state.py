@@ -242,6 +242,15 @@ def test_the_given_state_is_not_changed() -> None:
     assert before == copy
 
 
+def test_what_a_void_proof_lifted_stands_again() -> None:
+    """The grant of the opt-out's own second would have been refused, and so would have lifted nothing."""
+    narrow, wide = withdraw(1_000, "acme", "marketing.promotion"), withdraw(2_000)
+    void, wider = grant(2_000, "marketing.promotion", lifts=True), grant(3_000, "marketing", lifts=True)
+    for order in permutations((narrow, wide, void, wider)):
+        assert not permits(after(*order)[0])
+    assert permits(after(narrow, withdraw(1_000), void, wider)[0])
+
+
 # --- whatever the order ---------------------------------------------------------------------------------------------
 
 SCOPES: list[tuple[str | None, tuple[str, ...], Class | None]] = [

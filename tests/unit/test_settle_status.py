@@ -61,6 +61,7 @@ def stored(row: Row) -> Row:
 
 
 SUBMITTED = result("submitted", carrier_id="00C1", code="0")
+WITHDRAWN = result("cancelled", code="unavailable", carrier="")
 LIVES = {
     "plain": ([acceptance(), SUBMITTED, receipt(Status.DELIVERED)], Status.DELIVERED),
     "enroute first": (
@@ -103,6 +104,16 @@ LIVES = {
         [acceptance(parts=2), SUBMITTED, receipt(Status.DELIVERED, part=1), receipt(Status.UNDELIVERED, part=2)],
         Status.UNDELIVERED,
     ),
+    "withdrawn": ([acceptance(), WITHDRAWN], Status.CANCELLED),
+    "withdrawn, then accepted again": (
+        [acceptance(), WITHDRAWN, acceptance(at=T0 + 50), SUBMITTED, receipt(Status.DELIVERED)],
+        Status.DELIVERED,
+    ),
+    "withdrawn, then refused for good": (
+        [acceptance(), WITHDRAWN, result("cancelled", code="suppressed", at=T0 + 300)],
+        Status.CANCELLED,
+    ),
+    "withdrawn, then in doubt": ([acceptance(), WITHDRAWN, result("doubtful", code="owner.lost")], Status.UNKNOWN),
     "only a receipt": ([receipt(Status.DELIVERED)], Status.DELIVERED),
 }  # fmt: skip
 
@@ -256,6 +267,8 @@ def test_the_raw_code_cause_and_word_are_kept() -> None:
         ([acceptance(), result("rejected")], True),
         ([acceptance(), result("cancelled", code="consent.withdrawn")], True),
         ([acceptance(), result("expired")], True),
+        ([acceptance(), WITHDRAWN], False),
+        ([acceptance(), WITHDRAWN, SUBMITTED, receipt(Status.REJECTED)], True),
         ([acceptance(), SUBMITTED, receipt(Status.REJECTED)], True),
         ([acceptance(), SUBMITTED, receipt(Status.EXPIRED)], False),
         ([acceptance(), SUBMITTED, receipt(Status.UNDELIVERED)], False),
@@ -269,6 +282,21 @@ def test_slots_are_given_back_once_and_only_for_what_was_not_sent(said: list[Sta
         step.take(ID, [one])
         refunds += step.refunds
     assert refunds == ([(ID, b"\x0a" * 16)] if owed else [])
+
+
+@pytest.mark.parametrize("said", [[acceptance(), WITHDRAWN], [WITHDRAWN, acceptance()]])
+def test_what_was_withdrawn_gives_its_long_windows_back_once(said: list[Statement]) -> None:
+    """Its other windows were given back when it was voided."""
+    row, given = Row(ID), []
+    for one in [*said, *said, SUBMITTED, WITHDRAWN]:
+        step = Fold({ID: row})
+        step.take(ID, [one])
+        given += step.withdrawn
+        assert step.refunds == []
+    assert given == [(ID, b"\x0a" * 16, T0 + 100)]
+    whole = Fold({})
+    whole.take(ID, said)
+    assert whole.withdrawn == given
 
 
 def test_a_refusal_known_before_its_message_is_refunded_when_the_message_is_read() -> None:
