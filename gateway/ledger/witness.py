@@ -20,7 +20,7 @@ ANSWER_AT_MOST = 1 << 16
 MOST_HASHES = 63
 
 _OK, _CONFLICT = 200, 409
-_REFUSED = range(400, 500)
+_REFUSED = frozenset(range(400, 500)) - {408, 429}
 _SIZE_DIGITS = 19
 
 Prove = Callable[[int], Sequence[bytes]]
@@ -36,7 +36,7 @@ class WitnessAwayError(WitnessError):
 
 
 class WitnessRefusedError(WitnessError):
-    """The witness does not know the log (404) or its key (403), or found the proof false (422): a person has to look."""
+    """The witness does not know the log (404) or its key (403), or found the proof false (422): for a person to see."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the witness refused the checkpoint: {status}")
@@ -44,7 +44,7 @@ class WitnessRefusedError(WitnessError):
 
 
 class WitnessConflictError(WitnessError):
-    """The witness last cosigned another size than was said. One above the checkpoint's means that this log went back."""
+    """The witness last cosigned another size than said; one above the checkpoint's means that this log went back."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the witness last cosigned a tree of {size}")
@@ -92,7 +92,7 @@ class Witness:
         return await self.add_checkpoint(checkpoint, known, prove(known) if known else ())
 
     async def add_checkpoint(self, checkpoint: bytes, old: int, proof: Sequence[bytes]) -> Signature:
-        """One call. Raise WitnessConflictError, WitnessRefusedError or WitnessAwayError where it gives no cosignature."""
+        """One call. Raise WitnessConflictError, WitnessRefusedError or WitnessAwayError for want of a cosignature."""
         if len(proof) > MOST_HASHES:
             raise ValueError("a consistency proof is at most 63 hashes")
         lines = [f"old {old}", *(base64.b64encode(one).decode() for one in proof), "", ""]
