@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gateway.ledger.growing import Write
-from gateway.ledger.layout import HEIGHT, WIDTH, LayoutError, Tile, levels_of, parse_path, width_of
+from gateway.ledger.layout import HEIGHT, WIDTH, LayoutError, Tile, entries_of, levels_of, parse_path, width_of
 from gateway.ledger.merkle import HASH_BYTES, Node, Read
 
 KEPT = 256
@@ -91,6 +91,21 @@ class Tiles:
             return [self._node(level, index, size) for level, index in nodes]
 
         return read
+
+    def entries(self, index: int, size: int) -> list[bytes]:
+        """The entries of a bundle as it is in a tree of `size`: numbers 256 * index and on. Raises as `reader` does."""
+        width = width_of(0, index, size)
+        tile = Tile(None, index, width)
+        try:
+            content = self.read(tile.path)
+        except TileMissingError:
+            if width == WIDTH:
+                raise
+            content = self.read(Tile(None, index).path)
+        entries = entries_of(content)[:width]
+        if len(entries) != width:
+            raise LayoutError(f"{tile.path} has {len(entries)} entries")
+        return entries
 
     def _node(self, level: int, index: int, size: int) -> bytes:
         if (index + 1) << level > size:

@@ -302,3 +302,18 @@ def test_a_reader_falls_back_to_the_full_tile_and_never_beyond_its_size(tmp_path
         root_of(700, Tiles(tmp_path).reader(700))
     with pytest.raises(LayoutError, match="not complete"):
         tiles.reader(300)([(2, 75)])
+
+
+def test_entries_come_from_bundles(tmp_path: Path) -> None:
+    tiles = Tiles(tmp_path)
+    tiles.write(grown([300, 400])[1])
+    assert [entry for index in range(3) for entry in tiles.entries(index, 700)] == ENTRIES[:700]
+    assert tiles.entries(1, 300) == ENTRIES[256:300]
+    (tmp_path / "tile/entries/001.p/44").unlink()
+    assert tiles.entries(1, 300) == ENTRIES[256:300]
+    for index, size in ((3, 700), (2, 600), (3, 1024)):
+        with pytest.raises((LayoutError, TileMissingError)):
+            tiles.entries(index, size)
+    (tmp_path / "tile/entries/000").write_bytes(bundle(ENTRIES[:255]))
+    with pytest.raises(LayoutError, match="255 entries"):
+        tiles.entries(0, 700)
