@@ -1,6 +1,6 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit fault check style layout types imports generated format schemas lock bench load clean venv venv-dev
+.PHONY: help run test unit fault test-interop check style layout types imports generated format schemas lock bench load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
@@ -11,7 +11,7 @@ RATE ?= 200
 DURATION ?= 60
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: venv ## run everything on this machine (assent up): PORT=8080 HOME_DIR=.assent
 	@exec $(PY) -m gateway up --home "$(HOME_DIR)" --port $(PORT)
@@ -24,6 +24,10 @@ unit: venv-dev ## the tests that start nothing
 
 fault: venv-dev ## the fault tests with long seeds
 	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault
+
+test-interop: venv-dev ## the ledger before programs of others: needs Go 1.26 or later
+	@command -v go >/dev/null || { echo "make test-interop needs Go 1.26 or later: https://go.dev/dl" >&2; exit 1; }
+	@exec $(PY) -m pytest tests/interop
 
 check: style layout types imports generated ## style, types, import rules, generated files
 

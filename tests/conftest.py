@@ -26,7 +26,15 @@ import redis
 
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
 
-BUDGETS_S = {"unit": 90, "properties": 90, "architecture": 90, "integration": 240, "fault": 300, "carriers": 90}
+BUDGETS_S = {
+    "unit": 90,
+    "properties": 90,
+    "architecture": 90,
+    "integration": 240,
+    "fault": 300,
+    "carriers": 90,
+    "interop": 600,
+}
 """Seconds a suite may take; `unit`, `properties` and `architecture` share one budget."""
 SHARED = {"properties": "unit", "architecture": "unit"}
 PREFIX = "assent-test-"

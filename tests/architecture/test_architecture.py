@@ -32,7 +32,7 @@ FOREIGN = {
     "fastapi": {"edge"},
     "starlette": {"edge"},
     "uvicorn": {"assemble"},
-    "httpx": {"carriers"},
+    "httpx": {"carriers", "ledger"},
     "pydantic_settings": {"settings"},
     "typer": {"cli"},
     "prometheus_client": {"telemetry", "assemble"},
