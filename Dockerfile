@@ -11,7 +11,7 @@ RUN cp -r gateway "$(/opt/assent/bin/python -c 'import site; print(site.getsitep
 FROM python:3.12-slim-bookworm
 RUN groupadd --system --gid 10001 assent \
     && useradd --system --uid 10001 --gid assent --home-dir /nonexistent --shell /usr/sbin/nologin assent \
-    && install -d -o assent -g assent /run/assent
+    && install -d -o assent -g assent /run/assent /var/lib/assent/ledger
 COPY --from=build /opt/assent /opt/assent
 ENV PATH=/opt/assent/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -38,6 +38,8 @@ clients = typer.Typer(no_args_is_help=True, help="Internal services that may sen
 app.add_typer(clients, name="client")
 senders = typer.Typer(no_args_is_help=True, help="Brands messages are sent for (签名与端口).")
 app.add_typer(senders, name="sender")
+log = typer.Typer()
+app.add_typer(log, name="ledger")
 
 CLASSES = ("verification", "transactional", "marketing", "consent")
 
@@ -182,19 +184,44 @@ def settle() -> None:
     _run(run(_settings()))
 
 
-@app.command()
+@log.callback(invoke_without_command=True)
 def ledger(
+    context: typer.Context,
     with_hold: Annotated[bool, typer.Option("--with-hold", help="Release held messages in this process too.")] = False,
 ) -> None:
-    """Carry consents and suppressions from PostgreSQL into Redis, and announce clients and breakers; run one.
+    """Carry consents from PostgreSQL into Redis, sign the log over them, announce clients and breakers; run one (账本).
 
-    Example:
+    Examples:
 
         assent ledger --with-hold
+
+        assent ledger verify
     """
+    if context.invoked_subcommand is not None:
+        return
     from gateway.assemble.ledger import ledger as run
 
     _run(run(_settings(), with_hold))
+
+
+@log.command("key")
+def ledger_key(
+    name: Annotated[str, typer.Argument(help="The log's name for good, like a URL without scheme: example.com/log.")],
+) -> None:
+    """Make a signer key of a log and print it, this once; its verifier key goes to the error stream (生成日志签名密钥).
+
+    Example:
+
+        assent ledger key example.com/assent > ledger_key
+    """
+    from gateway.ledger.note import NoteError, generate
+
+    try:
+        skey, vkey = generate(name)
+    except NoteError:
+        raise typer.BadParameter("a name has no spaces and no plus sign") from None
+    typer.echo(f"verifier key: {vkey}", err=True)
+    typer.echo(skey)
 
 
 @app.command()

@@ -55,6 +55,21 @@ class Settings(BaseSettings):
     records_days: Annotated[int, Field(ge=150)] = Field(
         183, description="Days that messages and what became of them are kept; Order 31 asks for five months"
     )
+    ledger_dir: Path = Field(
+        Path("/var/lib/assent/ledger"),
+        description="The transparency log's folder: the ledger process writes it, edges read it",
+    )
+    ledger_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Signer keys of the log, one or more, spaced; make one with `assent ledger key`. All of them sign",
+    )
+    ledger_keys_file: Path | None = Field(None, description="A file that holds them instead")
+    ledger_retired: str = Field("", description="Verifier keys of the log that no longer sign, spaced; still published")
+    witnesses: str = Field(
+        "", description="Witnesses that cosign checkpoints, spaced: `<submission prefix>=<verifier key>` each"
+    )
+    timestamp_url: str | None = Field(None, description="An RFC 3161 authority that timestamps checkpoints")
+    attest_s: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds between attestations of a growing log")
     metrics_port: Port = Field(0, description="Where a process other than the edge serves /metrics; 0: nowhere")
     metrics_dir: Path | None = Field(None, description="Shared folder for metrics of several processes on one machine")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")

@@ -159,6 +159,16 @@ BEAT_AGE = Level(
     "assent_cfg_beat_age_seconds", "Age of the ledger process's last sign of life, as processes see it.", mode="max"
 )
 COLD = Count("assent_cache_cold_total", "Admissions refused because the cache was behind PostgreSQL.")
+# --- the log -------------------------------------------------------------------------------------------------------
+TREE_SIZE = Level("assent_log_entries", "Entries in the last signed checkpoint.", mode="max")
+TREE_UNSIGNED = Level("assent_log_unsigned_events", "Events committed and not yet in a signed checkpoint.", mode="max")
+TREE_REFUSED = Level("assent_log_refused", "1 while the log may not be signed: see the runbook.", mode="max")
+SEQUENCE_SECONDS = Spread("assent_log_checkpoint_seconds", "From committed events to a published checkpoint, seconds.")
+ATTESTED_AGE = Level(
+    "assent_log_attested_age_seconds",
+    "Age of the last checkpoint that every witness and the clock attested.",
+    mode="max",
+)
 
 
 def flush() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from gateway.ledger import note
 from gateway.local.child import Child
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
 from gateway.local.processes import COMMANDS, Process, command, environment
@@ -67,6 +68,8 @@ class Stack:
             database=self.postgres.endpoint,
             pepper=self.pepper.hex(),
             master_key=secrets.token_hex(32),
+            ledger=self.home / "ledger",
+            ledger_keys=self._ledger_key(),
         )
         child = Child("prepare", command("prepare"), log=self.home / "log/prepare.log", env=self._env)
         child.start()
@@ -76,6 +79,11 @@ class Stack:
         child.stop()
         if child.ended() != "exit 0":
             raise RuntimeError(f"prepare: {child.ended()}\n{child.said()}")
+
+    def _ledger_key(self) -> Path:
+        file = self.home / "ledger_key"
+        file.write_text(note.generate("assent.bench")[0])
+        return file
 
     def start(self, *names: str) -> None:
         """Start processes of the gateway and wait until they are ready."""

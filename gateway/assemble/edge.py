@@ -73,5 +73,6 @@ async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
             pepper=parts.pepper,
             packs=parts.packs,
             metrics_dir=settings.metrics_dir,
+            ledger_dir=settings.ledger_dir,
             carrier=carrier_name(settings),
         )

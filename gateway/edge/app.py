@@ -32,6 +32,7 @@ from gateway.edge import (
     purposes,
     recipients,
     suppressions,
+    tree,
 )
 from gateway.edge.callers import SCOPE
 from gateway.edge.door import Door
@@ -50,6 +51,7 @@ ROUTERS = (
     breakers.router,
     operations.router,
     pages.router,
+    tree.router,
 )
 MEASURE_S = 1.0
 DESCRIPTION = (

@@ -22,7 +22,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, body_of, new_trace, trace_of
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
-PUBLIC_FOLDERS = ("/docs/",)
+PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/")
 BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch"})
 BULK_FOLDERS = ("/v1/carriers/",)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})

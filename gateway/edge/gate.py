@@ -71,5 +71,6 @@ class Gate:
     pepper: bytes
     packs: Mapping[str, Pack]
     metrics_dir: Path | None = None
+    ledger_dir: Path | None = None
     carrier: str = "simulator"
     unanswered: Unanswered = field(default_factory=Unanswered)

@@ -19,8 +19,9 @@ them. A cursor ahead of PostgreSQL (a restored backup, another database) is neve
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 import asyncpg
 
@@ -74,9 +75,14 @@ class Projection:
         guard: Guard,
         load_registry: Callable[[], Awaitable[Registry]],
         recovery: Recovery | None = None,
+        companion: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """Without `recovery` an emptied lane gets its people back and nothing else: its windows begin anew."""
+        """Without `recovery` an emptied lane gets its people back and nothing else: its windows begin anew.
+
+        `companion` runs for as long as this process holds the lock: what only one process may do.
+        """
         self._dsn, self._guard, self._load_registry, self._recovery = dsn, guard, load_registry, recovery
+        self._companion = companion
         self._cursors = Cursors(guard.server)
         self._beat = time.time_ns() // 1_000_000
         self._one_at_a_time = asyncio.Lock()
@@ -114,6 +120,8 @@ class Projection:
             group.create_task(self._tend(connection))
             group.create_task(self._follow(connection))
             group.create_task(self._send_beats())
+            if self._companion is not None:
+                group.create_task(self._companion())
 
     async def _follow(self, connection: Connection) -> None:
         while True:

@@ -8,13 +8,15 @@ touched and `TileConflictError` is raised: the tree was grown from another histo
 A crash leaves files in `unfinished/`, which nobody reads and `sweep` removes, and perhaps some of a growth's tiles,
 which the next growth from the last checkpoint writes again as they are.
 
-Served is only what exists. A partial tile exists for every size that was grown to, and is never deleted or made up: a
-width that no checkpoint ever had is 404, as is a partial tile asked for by guessing; tlog-tiles obliges clients to ask
-for what a verified checkpoint requires, and to fall back to the full tile.
+Served is only what exists. A partial tile exists for every size that was grown to, until its tile is full; then `prune`
+removes it, or a log that grows an entry at a time would keep 255 copies of everything. A width that no checkpoint ever
+had is 404, as is a partial tile asked for by guessing; tlog-tiles obliges clients to ask for what a verified checkpoint
+requires, and to fall back to the full tile.
 """
 
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -72,6 +74,15 @@ class Tiles:
             folders.update(self._above(place.parent))
         for folder in sorted(folders, reverse=True):
             _sync(folder)
+
+    def prune(self, paths: Sequence[str]) -> None:
+        """Remove the partial forms of those of these tiles that are full; once a checkpoint over them was signed.
+
+        Not durable: what a crash leaves is merely superfluous.
+        """
+        for path in paths:
+            if parse_path(path).width == WIDTH:
+                shutil.rmtree(self._root / f"{path}.p", ignore_errors=True)
 
     def sweep(self) -> int:
         """Remove what crashes left in `unfinished/`; for the one writer, before it writes. The number of files."""

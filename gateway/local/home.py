@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.ledger import note
 from gateway.local.child import started_at
 from gateway.local.parts import free_ports, is_free
 from gateway.local.postgres import write_private
@@ -124,6 +125,14 @@ class Home:
             write_private(file, secrets.token_hex(size))
             file.parent.chmod(0o700)
         return file.read_text().strip()
+
+    def ledger_key(self) -> Path:
+        """The file of the transparency log's key, made once and kept. Its name says which log it is."""
+        file = self.path / "secrets" / "ledger_key"
+        if not file.exists():
+            write_private(file, note.generate(f"assent.local/{secrets.token_hex(4)}")[0])
+            file.parent.chmod(0o700)
+        return file
 
     def keep_environment(self, env: Mapping[str, str]) -> None:
         """Keep how this home's processes are configured, for commands that an operator types beside them."""

@@ -100,7 +100,16 @@ def answers(port: int) -> bool:
 
 
 def environment(
-    *, port: int, metrics: Path, redis_url: str, kafka: str, database: str, pepper: str, master_key: str
+    *,
+    port: int,
+    metrics: Path,
+    redis_url: str,
+    kafka: str,
+    database: str,
+    pepper: str,
+    master_key: str,
+    ledger: Path,
+    ledger_keys: Path,
 ) -> dict[str, str]:
     """The environment of every gateway process: ours below what the user gave, loopback and local above it."""
     root = str(Path(gateway.__file__).parent.parent)
@@ -110,6 +119,8 @@ def environment(
         "ASSENT_DATABASE_URL": database,
         "ASSENT_PEPPER": pepper,
         "ASSENT_MASTER_KEY": master_key,
+        "ASSENT_LEDGER_DIR": str(ledger),
+        "ASSENT_LEDGER_KEYS_FILE": str(ledger_keys),
         "ASSENT_PARTITIONS": "2",
         "ASSENT_REPLICATION": "1",
     }

@@ -115,6 +115,8 @@ class Up:
             database=postgres.endpoint,
             pepper=self.home.secret("pepper"),
             master_key=self.home.secret("master_key"),
+            ledger=path / "ledger",
+            ledger_keys=self.home.ledger_key(),
         )
         self.home.keep_environment(env)
         self._prepare(env)

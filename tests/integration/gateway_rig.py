@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from gateway.ledger import note
 from gateway.local.child import Child
 from gateway.local.parts import free_port
 from gateway.local.processes import answers
@@ -34,6 +35,7 @@ COMMANDS = {
 }
 EVERY = tuple(COMMANDS)
 PARTITIONS = 2
+LEDGER_KEY = note.generate("assent.test", seed=b"t" * 32)[0]
 READY_S = 60.0
 FINAL = frozenset({"delivered", "undelivered", "expired", "rejected", "cancelled", "unknown"})
 
@@ -285,6 +287,8 @@ def environment(
         "local": "true",
         "port": str(port),
         "metrics_dir": str(metrics),
+        "ledger_dir": str(folder / "ledger"),
+        "ledger_keys": LEDGER_KEY,
         "log_level": "debug",
     } | settings
     named = {f"ASSENT_{name.upper()}": value for name, value in ours.items()}
