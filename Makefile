@@ -18,7 +18,12 @@ run: venv ## run everything on this machine (assent up): PORT=8080 HOME_DIR=.ass
 	@exec $(PY) -m gateway up --home "$(HOME_DIR)" --port $(PORT)
 
 test: venv-dev ## every test, on real Valkey, Kafka and PostgreSQL: TESTS=tests/unit JOBS=1
+ifeq ($(origin TESTS), file)
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(TESTS) --ignore=tests/fault; others=$$?; \
+		$(PY) -m pytest -q tests/fault && exit $$others
+else
 	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+endif
 
 unit: venv-dev ## the tests that start nothing
 	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture
