@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.contract.ids import subject_of
+from gateway.ledger.note import Signer, generate
 
 KEPT = 10_000
 KEY_BYTES = 32
@@ -52,6 +53,10 @@ class PersonKeys:
     def tag(self, counter: int) -> bytes:
         """The tag of the person's `counter`-th event, counted from 1."""
         return hmac.digest(self._tag, counter.to_bytes(8, "big"), hashlib.sha256)[:TAG_BYTES]
+
+    def tag_key(self) -> bytes:
+        """The key of the tags, to disclose: it shows which leaves are the person's, and opens nothing."""
+        return self._tag
 
     def seal(self, plain: bytes, bound: bytes) -> bytes:
         """Nonce and ciphertext; `bound` has to be given again to open it."""
@@ -114,6 +119,10 @@ class Keys:
         except (InvalidTag, ValueError):
             raise KeyMismatchError("a person's key does not open with this master key") from None
         return self._keep(wrapped, PersonKeys(root))
+
+    def record_signer(self, origin: str) -> Signer:
+        """The key that seals evidence, under the name `<log's origin>/records`; that of `sign_record`."""
+        return Signer(generate(f"{origin}/records", seed=_derive(self._master, b"record 1"))[0])
 
     def forget(self, wrapped: bytes) -> None:
         """Drop an erased person's keys from memory."""

@@ -81,6 +81,10 @@ class Verifier:
     def __str__(self) -> str:
         return _vkey(self.name, bytes([self.algorithm]) + self._public.public_bytes_raw())
 
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._public.public_bytes_raw()
+
     def verify(self, text: str, raw: bytes) -> int | None:
         """The time of a cosignature, none for a plain signature. Raise NoteError unless this key signed the text."""
         time_s, signature = None, raw

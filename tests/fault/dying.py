@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
+from gateway import telemetry
 from gateway.ledger import sequencer as module
 from gateway.ledger.note import Signer
 from gateway.ledger.sequencer import Log, Sequencer
@@ -50,6 +51,7 @@ async def sign(dsn: str, log: Log) -> None:
 def main(dsn: str, folder: str, skey: str, trials: int) -> None:
     """So many children, one after the other."""
     module.MOST = A_CHECKPOINT
+    telemetry.configure_logging("error")
     for trial in range(trials):
         child = os.fork()
         if child == 0:

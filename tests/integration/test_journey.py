@@ -40,6 +40,7 @@ ENDS = {
 """Status and cause that each simulator number documents."""
 
 UNMET = {
+    "assent_log_attested_age_seconds",
     "assent_publish_failed_total",
     "assent_dead_letters_total",
     "assent_replies_total",
