@@ -33,6 +33,7 @@ PAGE: dict[Locale, dict[str, str]] = {
         "notice_label": "隐私告知",
         "notice_link": "查看完整隐私政策",
         "terms_link": "查看服务条款（与本授权无关）",
+        "language_link": "English",
     },
     "en": {
         "topics_label": "Tick what you would like to receive (any number; all of it is voluntary)",
@@ -43,6 +44,7 @@ PAGE: dict[Locale, dict[str, str]] = {
         "notice_label": "Privacy notice",
         "notice_link": "Read the full privacy policy",
         "terms_link": "Read the terms of service (not part of this consent)",
+        "language_link": "中文",
     },
 }
 """What the page says around a form's own words; part of what was shown."""
@@ -57,7 +59,9 @@ def _origin(written: str) -> str:
     return written
 
 
-Line = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f]+$")]
+Line = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f]+$")
+]
 Paragraph = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 Link = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[\x21-\x7e]+$")]
 Origin = Annotated[str, StringConstraints(max_length=200, pattern=r"^[a-z0-9:/.-]+$"), AfterValidator(_origin)]
@@ -101,7 +105,7 @@ class FormDraft(Strict):
     """Whom a person turns to about their data."""
     words: dict[Locale, FormWords]
     topics: Annotated[list[FormTopic], Field(min_length=1, max_length=MOST_TOPICS)]
-    allowed_origins: Annotated[list[Origin], Field(max_length=MOST_ORIGINS)] = []
+    allowed_origins: Annotated[list[Origin], Field(default_factory=list, max_length=MOST_ORIGINS)]
     """Origins whose pages may show the form in a frame; none: it is shown on its own page only."""
 
     @model_validator(mode="after")
@@ -129,6 +133,10 @@ class Form(FormDraft):
         """The first wanted language that the form speaks, else Chinese."""
         return next((one for want in wanted for one in LOCALES if one == want and one in self.words), FIRST)
 
+    def other(self, locale: Locale) -> Locale | None:
+        """The form's other language, where it has one."""
+        return next((one for one in LOCALES if one != locale and one in self.words), None)
+
     def of(self, topics: list[str]) -> list[FormTopic]:
         """The boxes of these topics, in the form's order."""
         return [one for one in self.topics if one.topic in topics]
@@ -145,6 +153,7 @@ class Shown(NamedTuple):
 def shown(form: Form, locale: Locale) -> Shown:
     """The exact text of a form's page in one language."""
     own = form.words[locale]
+    unused = {name for name, used in (("terms_link", own.terms_url), ("language_link", form.other(locale))) if not used}
     value = {
         "form": form.id,
         "version": form.version,
@@ -152,7 +161,7 @@ def shown(form: Form, locale: Locale) -> Shown:
         "sender": form.sender,
         "contact": form.contact,
         **own.model_dump(exclude_none=True),
-        **{name: text for name, text in PAGE[locale].items() if name != "terms_link" or own.terms_url is not None},
+        **{name: text for name, text in PAGE[locale].items() if name not in unused},
         "topics": [{"topic": one.topic, **one.words[locale].model_dump()} for one in form.topics],
     }
     written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

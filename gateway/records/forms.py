@@ -125,7 +125,8 @@ async def drop(conn: Connection, opt_in: str) -> None:
 async def cancel(conn: Connection, subject: bytes, sender: str | None, at: int) -> None:
     """The person refused at that time: what waited with the sender (none: with anybody) is over."""
     await conn.execute(
-        "DELETE FROM opt_ins WHERE subject = $1 AND ($2::text IS NULL OR sender = $2) AND created_at <= $3 AND NOT done",
+        "DELETE FROM opt_ins WHERE subject = $1 AND ($2::text IS NULL OR sender = $2) AND created_at <= $3 "
+        "AND NOT done",
         subject,
         sender,
         at,

@@ -21,8 +21,7 @@ CONFIRMATION: dict[Locale, tuple[str, str, str]] = {
         "、",
     ),
     "en": (
-        "{name}: please confirm that you asked for {asked}. Code {code}, valid 10 minutes; or reply Y. "
-        "Not you? Ignore this and nothing is sent.",
+        "{name}: confirm that you asked for {asked}. Code {code}, valid 10 minutes; or reply Y. Not you? Ignore this.",
         "{label} ({frequency})",
         ", ",
     ),
@@ -41,9 +40,7 @@ def confirmation(sender: Sender, topics: Sequence[FormTopic], locale: Locale, co
 
 def topics(pack: Pack) -> frozenset[str]:
     """What a form may ask for: purposes of class marketing that consent permits, and their first segments."""
-    names = {
-        name for name, one in pack.purposes.items() if one.cls is Class.MARKETING and one.basis is Basis.CONSENT
-    }
+    names = {name for name, one in pack.purposes.items() if one.cls is Class.MARKETING and one.basis is Basis.CONSENT}
     return frozenset(names | {name.partition(".")[0] for name in names})
 
 

@@ -5,10 +5,10 @@ cost and where we are is the server's own knowledge.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from gateway.contract.form import MOST_TOPICS, Locale
 from gateway.contract.message import Dotted, Strict
@@ -17,7 +17,7 @@ from gateway.edge.problems import Refused, fields, wrong
 
 MOST_FIELDS = 64
 MOST_EVENTS = 64
-FORM = "application/x-www-form-urlencoded"
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Act(Strict):
@@ -36,7 +36,7 @@ class Submission(Strict):
 
     action: Literal["agree", "decline"] = "agree"
     number: Annotated[str, StringConstraints(max_length=64)] = ""
-    topics: Annotated[list[Dotted], Field(max_length=MOST_TOPICS)] = []
+    topics: Annotated[list[Dotted], Field(default_factory=list, max_length=MOST_TOPICS)]
     version: int
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     lang: Locale
@@ -79,12 +79,16 @@ def confirmation(body: bytes, *, json: bool) -> Confirmation:
     return _of(Confirmation, body, json=json, many=(), nested=())
 
 
-def _of(model: Any, body: bytes, *, json: bool, many: Sequence[str], nested: Sequence[str]) -> Any:
+def _of(model: type[Model], body: bytes, *, json: bool, many: Sequence[str], nested: Sequence[str]) -> Model:
     if json:
         return bodies.one(model, bodies.parse(body), body)
     try:
         given = parse_qs(
-            body.decode(), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=MOST_FIELDS
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=MOST_FIELDS,
         )
     except ValueError:
         raise wrong("body", "not a form in UTF-8") from None

@@ -7,8 +7,6 @@ from gateway.contract.form import Locale
 
 WORDS: dict[Locale, dict[str, str]] = {
     "zh": {
-        "language": "Language",
-        "error_title": "还差一步",
         "number": "请填写有效的手机号码，例如 13800138000。",
         "topics": "请至少勾选一项；如果都不需要，请选择“{decline}”。",
         "scripted": "请您本人勾选。本页不接受由程序代为勾选的同意。",
@@ -28,11 +26,8 @@ WORDS: dict[Locale, dict[str, str]] = {
         "declined": "我们没有记录您的任何信息，也不会向您发送短信。这不影响您使用其他任何服务。",
         "refused_title": "未能登记",
         "refused": "该号码此前已拒绝所有发送方的短信，本次同意未生效，也不会收到营销短信。",
-        "close": "关闭",
     },
     "en": {
-        "language": "语言",
-        "error_title": "One thing is missing",
         "number": "Enter a valid mobile number, for example 13800138000.",
         "topics": "Tick at least one box; if you want none of it, choose “{decline}”.",
         "scripted": "Please tick the boxes yourself. Consent ticked by a program is not taken.",
@@ -42,7 +37,8 @@ WORDS: dict[Locale, dict[str, str]] = {
         "code_title": "Please confirm that this is your number",
         "code_sent": "If {number} can receive our messages, a confirmation is on its way.",
         "code_label": "6-digit code from the message",
-        "code_hint": "The code is valid for 10 minutes; or reply Y to the message within 24 hours. Doing nothing means no.",
+        "code_hint": "The code is valid for 10 minutes; or reply Y to the message within 24 hours. Doing nothing "
+        "means no.",
         "code_submit": "Confirm",
         "code_wrong": "The code is not right, or it is no longer valid. Check the message, or start again.",
         "again": "Start again",
@@ -53,6 +49,5 @@ WORDS: dict[Locale, dict[str, str]] = {
         "refused_title": "Not recorded",
         "refused": "This number has refused messages from every sender. This consent has no effect, and no marketing "
         "message will follow.",
-        "close": "Close",
     },
 }
