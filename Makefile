@@ -1,23 +1,28 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit fault check style layout types imports generated format schemas lock bench load clean venv venv-dev
+.PHONY: help run test test-browser unit fault check style layout types imports generated format schemas lock bench load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
 PORT ?= 8080
 TESTS ?= tests
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium) $(shell command -v chromium chromium-browser google-chrome 2>/dev/null))
 HOST ?= http://127.0.0.1:8080
 RATE ?= 200
 DURATION ?= 60
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: venv ## run everything on this machine (assent up): PORT=8080 HOME_DIR=.assent
 	@exec $(PY) -m gateway up --home "$(HOME_DIR)" --port $(PORT)
 
 test: venv-dev ## every test, on real Valkey, Kafka and PostgreSQL: TESTS=tests/unit
 	@exec $(PY) -m pytest $(TESTS)
+
+test-browser: venv-dev ## the consent pages in a real Chromium: CHROMIUM=/usr/bin/chromium
+	@test -n "$(CHROMIUM)" || { echo "make test-browser needs a Chromium: install one, or set CHROMIUM=/path/to/it" >&2; exit 1; }
+	@CHROMIUM="$(CHROMIUM)" exec $(PY) -m pytest tests/browser
 
 unit: venv-dev ## the tests that start nothing
 	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture

@@ -27,12 +27,20 @@ import redis
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
 
 BUDGETS_S = {"unit": 90, "properties": 90, "architecture": 90, "integration": 240, "fault": 300, "carriers": 90}
+BUDGETS_S |= {"browser": 120}
+APART = {"browser"}
+"""Suites with a `make` target of their own: collected only when they are named."""
 """Seconds a suite may take; `unit`, `properties` and `architecture` share one budget."""
 SHARED = {"properties": "unit", "architecture": "unit"}
 PREFIX = "assent-test-"
 
 _spent_s: dict[str, float] = {}
 _skipped: list[str] = []
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    apart = collection_path.parent == Path(__file__).parent and collection_path.name in APART
+    return True if apart and not any(collection_path.name in Path(one).parts for one in config.args) else None
 
 
 # --- budgets and skips ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from gateway.contract.ids import subject_of
 from gateway.contract.message import PersonRequest, SendRequest
 from gateway.edge.gate import Gate
 from gateway.edge.optin.submitted import Submission
-from gateway.edge.optin.where import Seen, address_name, origin_of
+from gateway.edge.optin.where import Seen, address_name, origin_of, same_host
 from gateway.edge.problems import Refused
 from gateway.intake import Answer
 from gateway.ledger import two_records
@@ -70,7 +70,7 @@ class Begun(NamedTuple):
 
 def check_origin(form: Form, where: Seen, *, embed: bool, page: str) -> None:
     """Only our own pages submit, and a frame says only a page of the form's origins around it."""
-    if where.origin is not None and where.origin.lower() != where.own.lower():
+    if where.origin is not None and not same_host(where.origin, where.own):
         raise Refused(FOREIGN)
     if embed and page and origin_of(page) not in form.allowed_origins:
         raise Refused(FOREIGN)

@@ -80,6 +80,12 @@ def origin_of(url: str) -> str | None:
     return f"{parts.scheme}://{parts.netloc}".lower() if parts.scheme in {"http", "https"} and parts.netloc else None
 
 
+def same_host(origin: str, own: str) -> bool:
+    """Whether an `Origin` is ours. Host and port decide: a proxy that ends TLS changes the scheme on the way."""
+    theirs = origin_of(origin)
+    return theirs is not None and urlsplit(theirs).netloc == urlsplit(own).netloc.lower()
+
+
 def address_name(pepper: bytes, ip: str) -> str:
     """What an address is called where its requests are counted: a keyed digest; of IPv6, of its /64."""
     try:

@@ -39,19 +39,29 @@
       box.checked = false;
       /* A click on the label arrives here as the box's own; keyboard clicks have no detail and no pointer. */
       var last = null;
-      [box, form.querySelector('label[for=' + box.id + ']')].forEach(function (part) {
+      var label = form.querySelector('label[for=' + box.id + ']');
+      var asked = null;
+      var own = false;
+      [box, label].forEach(function (part) {
         part.addEventListener('pointerup', function (event) {
           if (event.isTrusted) last = { by: event.pointerType || 'pointer', at: Date.now() };
         });
       });
+      /* A box's change is the browser's even when a program clicked; the click before it tells whose act it was. */
+      label.addEventListener('click', function (event) {
+        asked = event.isTrusted;
+        setTimeout(function () { asked = null; }, 0);
+      });
+      box.addEventListener('click', function (event) { own = event.isTrusted && asked !== false; });
       box.addEventListener('keydown', function (event) {
         if (event.isTrusted) last = { by: 'keyboard', at: Date.now() };
       });
       box.addEventListener('change', function (event) {
         var by = last && Date.now() - last.at < 1000 ? last.by : 'keyboard';
         if (['mouse', 'touch', 'pen', 'keyboard'].indexOf(by) < 0) by = 'pointer';
-        acts.push({ topic: box.value, ticked: box.checked, by: by, trusted: event.isTrusted, at: Date.now() });
+        acts.push({ topic: box.value, ticked: box.checked, by: by, trusted: event.isTrusted && own, at: Date.now() });
         last = null;
+        own = false;
       });
     });
     form.addEventListener('submit', function (event) {
