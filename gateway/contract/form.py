@@ -62,7 +62,9 @@ def _origin(written: str) -> str:
 Line = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f]+$")
 ]
-Paragraph = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+Paragraph = Annotated[
+    str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00-\x08\x0b-\x1f]+$")
+]
 Link = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[\x21-\x7e]+$")]
 Origin = Annotated[str, StringConstraints(max_length=200, pattern=r"^[a-z0-9:/.-]+$"), AfterValidator(_origin)]
 

@@ -2,7 +2,8 @@
 
 Owns the form of both records, how the first one waits (sealed) and how the two become one GRANT. A record is an object
 of the field names of ISO/IEC TS 27560 with a proof block of ours, signed by this installation (Ed25519 over its
-canonical bytes, `events.canonical`). The event's id is the opt-in's, so a code and a Y together are one grant.
+canonical bytes, `events.canonical`). The event's id is the opt-in's, so a code and a Y together are one grant; it has a
+colon, which no client can write into one.
 
 Nothing is stored here. A first record that is never confirmed never reaches the ledger: it is personal data of somebody
 who may not have given it.
@@ -150,7 +151,7 @@ def grant(keys: Keys, opt_in: str, subject: bytes, waiting: Waiting, second: Map
         "key": keys.record_verify_key().hex(),
     }
     return Event(
-        event_id=f"opt-in/{opt_in}",
+        event_id=f"opt-in:{opt_in}",
         kind=EventKind.GRANT,
         number=waiting.number,
         subject=subject,

@@ -304,7 +304,9 @@ async def test_a_refusal_of_the_question_ends_it(edge: Running, sent: Codes, kaf
         opt_in = opt_in_of(await browser.start(person))
         message = (await sent.to(person))["id"]
         async with asyncio.timeout(10):
-            while not await edge.gate.pool.fetchval("SELECT count(*) FROM messages WHERE id = $1", message):
+            while not await edge.gate.pool.fetchval(  # noqa: ASYNC110 - settle writes it
+                "SELECT count(*) FROM messages WHERE id = $1", message
+            ):
                 await asyncio.sleep(0.03)
         assert await replied(edge, person, "R") == "refusal"
         assert await replied(edge, person, "Y") == "other"

@@ -1,4 +1,4 @@
-"""`/c/…`: the public addresses of consent. Pages for people, the same as JSON for a page of a shop's own.
+"""`/c/…`: the public addresses of consent. Pages for people, and the same as JSON where there is no browser.
 
 No key is asked for, and none is needed: everything here is the person's own act. A form's fields and JSON are told
 apart by the Content-Type alone. A person reads pages, also when something is away; only what no person can cause is a

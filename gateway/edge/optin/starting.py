@@ -173,7 +173,11 @@ async def _send(gate: Gate, asked: Asked, code: str, trace: str) -> None:
         text=confirmation(sender, asked.form.of(list(asked.ticked)), asked.locale, code),
         request=PersonRequest(ref=asked.id, occurred_at=occurred_at),
     )
-    (answer,) = await gate.intake.send(BUILT_IN, (request,), trace)
+    gate.unanswered.count(1)
+    try:
+        (answer,) = await gate.intake.send(BUILT_IN, (request,), trace)
+    finally:
+        gate.unanswered.give(0, 1)
     async with gate.pool.acquire() as conn:
         if isinstance(answer, Answer):
             await forms.sent(conn, asked.id, answer.id)

@@ -14,7 +14,7 @@ WORDS: dict[Locale, dict[str, str]] = {
         "wait": "请求过于频繁，请稍后再试。",
         "away": "服务暂时不可用，您的选择尚未提交，请稍后重试。",
         "code_title": "请确认这是您的号码",
-        "code_sent": "如果 {number} 可以接收我们的短信，您将很快收到一条确认短信。",
+        "code_sent": "如果 {number} 可以接收我们的短信，您将很快收到一条确认短信。没有收到？请一分钟后重新开始。",
         "code_label": "短信中的6位验证码",
         "code_hint": "验证码10分钟内有效；您也可以在24小时内直接回复短信“Y”确认。不确认则视为不同意。",
         "code_submit": "确认订阅",
@@ -35,7 +35,8 @@ WORDS: dict[Locale, dict[str, str]] = {
         "wait": "Too many requests. Please try again later.",
         "away": "This is not available at the moment. Nothing was submitted; please try again later.",
         "code_title": "Please confirm that this is your number",
-        "code_sent": "If {number} can receive our messages, a confirmation is on its way.",
+        "code_sent": "If {number} can receive our messages, a confirmation is on its way. "
+        "Nothing came? Wait a minute, then start again.",
         "code_label": "6-digit code from the message",
         "code_hint": "The code is valid for 10 minutes; or reply Y to the message within 24 hours. Doing nothing "
         "means no.",

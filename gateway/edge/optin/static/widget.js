@@ -55,7 +55,7 @@
     var close = make('button', { type: 'button' }, {
       flex: 'none', alignSelf: 'stretch', minHeight: '44px', margin: '0', padding: '8px 16px', border: '0',
       borderBottom: '1px solid #d9dde3', background: '#fff', color: '#0b5394', font: '600 16px/1.4 system-ui, sans-serif',
-      textAlign: 'right', cursor: 'pointer'
+      textAlign: 'right', cursor: 'pointer', outlineOffset: '-4px'
     });
     close.textContent = words.close;
     var first = make('span', { tabindex: '0', 'aria-hidden': 'true' }, {});
