@@ -361,7 +361,7 @@ def form_add(
     file: Annotated[Path, typer.Argument(help="The form, as TOML.", exists=True, dir_okay=False)],
     home: Home = HERE,
 ) -> None:
-    """Store a consent form's next version; people see it at /c/<its name> from now on.
+    """Store a consent form's next version; people see it at /c/NAME from now on (授权表单).
 
     A file that says what the latest version says changes nothing. gateway/assemble/acme.toml is an example.
 

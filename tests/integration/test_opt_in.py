@@ -20,9 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from edge_app import SENDERS, Running, running
 from opt_in_form import ARRIVALS, TOPIC, Browser, Codes, codes, draft, hidden, number, opt_in_of
 
+from gateway.contract.codes import Code
+from gateway.contract.decision import Refusal
 from gateway.contract.form import Form, shown
 from gateway.contract.ids import subject_of
 from gateway.contract.wire import Reply
+from gateway.guard import GuardUnavailable
+from gateway.ledger.appender import LedgerUnavailable
 from gateway.ledger.events import canonical
 from gateway.records import forms
 from gateway.settle.replies import Registry
@@ -355,6 +359,48 @@ async def test_an_address_starts_so_many_and_no_more(edge: Running) -> None:
 def _fields(page: httpx.Response) -> dict[str, Any]:
     """As handed in by somebody whose number is none."""
     return hidden(page.text) | {"number": "12345", "topics": TOPIC, "action": "agree"}
+
+
+# --- parts that are away ----------------------------------------------------------------------------------------------
+
+
+async def test_a_part_that_is_away_is_told_and_leaves_nothing(edge: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = number()
+
+    async def away(*_args: Any, **_more: Any) -> Any:
+        return [Refusal(Code.UNAVAILABLE)]
+
+    async def gone(*_args: Any, **_more: Any) -> Any:
+        raise GuardUnavailable("lease: TimeoutError")
+
+    for part, name, does in ((edge.gate.intake, "send", away), (edge.gate.intake.lease, "take", gone)):
+        with monkeypatch.context() as patched:
+            patched.setattr(part, name, does)
+            answer = await Browser(edge).start(person)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert "您的选择尚未提交" in answer.text
+        assert " checked" not in answer.text
+    subject = subject_of(edge.gate.pepper, person)
+    assert await edge.gate.pool.fetchval("SELECT count(*) FROM opt_ins WHERE subject = $1", subject) == 0
+
+
+async def test_a_ledger_that_does_not_answer_costs_an_attempt_and_no_grant(
+    edge: Running, sent: Codes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, browser = number(), Browser(edge)
+    opt_in = opt_in_of(await browser.start(person))
+    append = edge.gate.appender.append
+
+    async def applied_and_not_answered(acts: Any) -> Any:
+        await append(acts)
+        raise LedgerUnavailable("the answer is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(edge.gate.appender, "append", applied_and_not_answered)
+        assert (await browser.confirm(opt_in, await sent.code(person))).status_code == 503
+    assert (await browser.confirm(opt_in, await sent.code(person))).status_code == 200
+    assert len(await grants(edge, person)) == 1
 
 
 # --- what is handed in -----------------------------------------------------------------------------------------------
