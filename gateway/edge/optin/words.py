@@ -22,7 +22,7 @@ WORDS: dict[Locale, dict[str, str]] = {
         "again": "重新开始",
         "done_title": "订阅成功",
         "done": "已记录您的同意。您可随时退订：",
-        "declined_title": "好的，已为您保留不接收",
+        "declined_title": "好的，不会给您发短信",
         "declined": "我们没有记录您的任何信息，也不会向您发送短信。这不影响您使用其他任何服务。",
         "refused_title": "未能登记",
         "refused": "该号码此前已拒绝所有发送方的短信，本次同意未生效，也不会收到营销短信。",

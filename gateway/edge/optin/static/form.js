@@ -99,7 +99,7 @@
     setTimeout(function () { error.textContent = said; }, 50);
     var field = form.querySelector('#code, #number');
     if (field) field.focus();
-  }
+  } else if (step !== 'form') document.querySelector('h1').focus();
   document.addEventListener('keydown', function (event) {
     if (event.key === 'Escape') tell('close');
   });
