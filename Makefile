@@ -1,12 +1,13 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit fault test-interop check style layout types imports generated format schemas lock bench load clean venv venv-dev
+.PHONY: help run test test-browser test-interop unit fault check style layout types imports generated format schemas lock bench load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
 PORT ?= 8080
 TESTS ?= tests
 JOBS ?= 2
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium) $(shell command -v chromium chromium-browser google-chrome 2>/dev/null))
 HOST ?= http://127.0.0.1:8080
 RATE ?= 200
 DURATION ?= 60
@@ -24,6 +25,10 @@ ifeq ($(origin TESTS), file)
 else
 	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 endif
+
+test-browser: venv-dev ## the consent pages in a real Chromium: CHROMIUM=/usr/bin/chromium
+	@test -n "$(CHROMIUM)" || { echo "make test-browser needs a Chromium: install one, or set CHROMIUM=/path/to/it" >&2; exit 1; }
+	@CHROMIUM="$(CHROMIUM)" exec $(PY) -m pytest tests/browser
 
 unit: venv-dev ## the tests that start nothing
 	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture

@@ -40,6 +40,8 @@ senders = typer.Typer(no_args_is_help=True, help="Brands messages are sent for (
 app.add_typer(senders, name="sender")
 log = typer.Typer()
 app.add_typer(log, name="ledger")
+consent_forms = typer.Typer(no_args_is_help=True, help="What people are asked to agree to (授权表单).")
+app.add_typer(consent_forms, name="form")
 
 CLASSES = ("verification", "transactional", "marketing", "consent")
 
@@ -130,9 +132,9 @@ def prepare() -> None:
 
         ASSENT_DATABASE_URL=postgresql://… ASSENT_KAFKA_BOOTSTRAP=… assent prepare
     """
-    from gateway.assemble import commands
+    from gateway.assemble import preparing
 
-    _run(commands.prepare(_settings()), brief=True)
+    _run(preparing.prepare(_settings()), brief=True)
 
 
 @app.command()
@@ -379,6 +381,25 @@ def sender_add(
     }
     _run(registering.add_sender(_settings(home), name, fields, replace=replace), brief=True)
     typer.echo(f"sender {name} is there")
+
+
+@consent_forms.command("add")
+def form_add(
+    file: Annotated[Path, typer.Argument(help="The form, as TOML.", exists=True, dir_okay=False)],
+    home: Home = HERE,
+) -> None:
+    """Store a consent form's next version; people see it at /c/NAME from now on (授权表单).
+
+    A file that says what the latest version says changes nothing. gateway/assemble/acme.toml is an example.
+
+    Example:
+
+        assent form add acme.toml
+    """
+    from gateway.assemble import registering
+
+    form = _run(registering.add_form(_settings(home), file.read_bytes()), brief=True)
+    typer.echo(f"form {form.id} is there, version {form.version}: /c/{form.id}")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Where the edge listens")
     port: Port = Field(8080, description="The edge's port; it serves /metrics too")
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = Field(
+        None, description="Where people reach `/c/`, as https://host; unset: as each request's Host says"
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, comma-separated, whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="uvicorn workers of the edge")
     carrier: Literal["simulator", "http"] = Field("simulator", description="The default carrier")
     carrier_url: str | None = Field(

@@ -153,6 +153,11 @@ REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")
+OPT_INS = Count(
+    "assent_opt_ins_total",
+    "Two-record opt-ins, by step: started, not_sent, limited, wrong_code, confirmed, refused.",
+    "step",
+)
 CURSOR = Level("assent_projection_cursor", "Last event applied to every lane.", mode="max")
 HEAD = Level("assent_events_head", "Last event appended.", mode="max")
 BEAT_AGE = Level(

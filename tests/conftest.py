@@ -34,14 +34,22 @@ BUDGETS_S = {
     "fault": 300,
     "carriers": 90,
     "interop": 600,
+    "browser": 120,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
+APART = {"browser", "interop"}
+"""Suites with a `make` target of their own: collected only when they are named."""
 SHARED = {"properties": "unit", "architecture": "unit"}
 PREFIX = "assent-test-"
 
 _spent_s: dict[str, float] = {}
 _skipped: list[str] = []
 _workers = 1
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    apart = collection_path.parent == Path(__file__).parent and collection_path.name in APART
+    return True if apart and not any(collection_path.name in Path(one).parts for one in config.args) else None
 
 
 # --- budgets and skips ---------------------------------------------------------------------------------------------

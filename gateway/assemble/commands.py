@@ -1,6 +1,5 @@
-"""What an operator runs once: prepare, rebuild, stop and resume. Clients and senders: `registering.py`."""
+"""What an operator types: rebuild, stop and resume. Clients, senders, forms: `registering.py`; `preparing.py`."""
 
-import asyncio
 import gc
 import re
 import time
@@ -10,8 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from gateway import telemetry
-from gateway.assemble.parts import COLLECT, COMMAND_S, Misconfigured, guard_of, patiently, secrets
+from gateway.assemble.parts import COLLECT, COMMAND_S, Misconfigured, guard_of, secrets
 from gateway.assemble.recovering import recovery
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import SCOPE, SCOPE_FORMS
@@ -22,27 +20,10 @@ from gateway.ledger.rebuild import Filled
 from gateway.ledger.rebuild import rebuild as refill
 from gateway.records import registry
 from gateway.records.connection import Connection
-from gateway.records.migrate import migrate
 from gateway.rules.pack import load, names
 from gateway.settings import Settings
-from gateway.stream import Topics, ensure
 
 MOST_WORDS = 500
-
-
-async def prepare(settings: Settings) -> None:
-    """Bring the schema and the topics to this version; in the local profile, add the demo client and sender."""
-    telemetry.configure_logging(settings.log_level)
-    secrets(settings)
-    dsn = settings.database_url.get_secret_value()
-    topics = Topics(settings.topic_prefix)
-    await asyncio.gather(
-        patiently("PostgreSQL", lambda: migrate(dsn)),
-        patiently("Kafka", lambda: ensure(settings.kafka_bootstrap, topics, settings.partitions, settings.replication)),
-    )
-    if settings.local:
-        async with connection_of(settings) as connection:
-            await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
 
 
 async def rebuild(settings: Settings, progress: Progress) -> Filled:

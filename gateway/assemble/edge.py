@@ -10,6 +10,7 @@ import uvicorn
 from gateway.assemble.parts import GRACE_S, READY_FD, Misconfigured, carrier_name, open_parts, say_ready
 from gateway.edge.app import Edge, create_app
 from gateway.edge.gate import Gate
+from gateway.edge.optin.where import Network, networks
 from gateway.ledger.reading import Reading
 from gateway.settings import Settings
 
@@ -18,6 +19,7 @@ def edge(settings: Settings) -> None:
     """Serve HTTP with `settings.workers` workers until told to stop."""
     if settings.local and settings.host not in {"127.0.0.1", "::1", "localhost"}:
         raise Misconfigured("the local profile has well-known keys: it listens on loopback only")
+    proxies(settings)
     asyncio.run(_tried(settings))
     if settings.workers > 1:
         os.environ.pop(READY_FD, None)  # spawned workers do not inherit it; /readyz speaks for them
@@ -40,6 +42,15 @@ def edge(settings: Settings) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+def proxies(settings: Settings) -> tuple[Network, ...]:
+    """Whose forwarded headers are believed."""
+    try:
+        return networks(settings.trusted_proxies)
+    except ValueError:
+        text = "ASSENT_TRUSTED_PROXIES is a list of addresses and networks, such as 10.0.0.0/8,192.0.2.7"
+        raise Misconfigured(text) from None
 
 
 async def _tried(settings: Settings) -> None:
@@ -75,4 +86,6 @@ async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
             metrics_dir=settings.metrics_dir,
             ledger_dir=settings.ledger_dir,
             carrier=carrier_name(settings),
+            trusted_proxies=proxies(settings),
+            public_url=settings.public_url,
         )

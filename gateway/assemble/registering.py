@@ -1,10 +1,11 @@
-"""Adding clients and senders: what is registered must mean something, and replaces only what it was told to replace.
+"""Adding clients, senders and consent forms: what is registered means something and replaces only what it was told to.
 
 PostgreSQL has it when the command ends; the ledger process announces it to every process within a second.
 """
 
 import re
 import secrets as random
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.assemble.commands import Declined, connection_of
 from gateway.assemble.parts import secrets
+from gateway.contract.form import Form, FormDraft
 from gateway.contract.message import Slug
 from gateway.contract.registry import ROLE, ROLES, Client, Sender
-from gateway.records import registry
+from gateway.records import forms, registry
+from gateway.rules.forms import faults
 from gateway.rules.pack import Pack, load, names
 from gateway.settings import Settings
 
 PORT = r"^[0-9]{3,20}$"
 NAME: TypeAdapter[str] = TypeAdapter(Slug)
+CONFIRM = "consent.confirm"
 WITHOUT_SENDERS = re.compile(r"carrier:.*|operate")
 
 
@@ -78,6 +82,34 @@ async def add_sender(settings: Settings, name: str, fields: Mapping[str, Any], *
         if wanted.id in known:
             wanted = wanted.model_copy(update={"carrier": known[wanted.id].carrier})
         await registry.put_sender(connection, wanted)
+
+
+async def add_form(settings: Settings, text: bytes) -> Form:
+    """Store a form, given as TOML, as its next version. Raises Declined with everything that is wrong with it."""
+    draft = draft_of(text)
+    async with connection_of(settings) as connection:
+        known = {one.id: one for one in (await registry.load(connection)).senders}
+        sender = known.get(draft.sender)
+        if sender is None:
+            raise Declined(f"no sender {draft.sender}; there are: {', '.join(known) or 'none yet'}")
+        pack = load(sender.pack)
+        if wrong := [f"{field}: {what}" for field, what in faults(draft, sender, pack, pack.purposes[CONFIRM])]:
+            raise Declined("; ".join(wrong))
+        try:
+            return await forms.add(connection, draft)
+        except forms.FormTakenError:
+            raise Declined(f"form {draft.id} belongs to another sender: choose another name") from None
+
+
+def draft_of(text: bytes) -> FormDraft:
+    """A form written as TOML. Raises Declined."""
+    try:
+        return FormDraft.model_validate(tomllib.loads(text.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise Declined(f"the form is not TOML: {fault}") from None
+    except ValidationError as fault:
+        found = [f"{'.'.join(map(str, one['loc'])) or 'form'}: {one['msg']}" for one in fault.errors(include_url=False)]
+        raise Declined("; ".join(found)) from None
 
 
 def _check_name(name: str) -> None:

@@ -25,6 +25,7 @@ from gateway.edge import (
     callbacks,
     consents,
     faults,
+    forms,
     lookups,
     openapi,
     operations,
@@ -38,6 +39,7 @@ from gateway.edge.callers import SCOPE
 from gateway.edge.door import Door
 from gateway.edge.gate import Gate
 from gateway.edge.messages import hot_routes
+from gateway.edge.optin.routes import router as consent_pages
 from gateway.edge.problems import Refused, body_of, fields, new_trace
 
 OpenGate = Callable[[], AbstractAsyncContextManager[Gate]]
@@ -49,6 +51,8 @@ ROUTERS = (
     suppressions.router,
     callbacks.router,
     breakers.router,
+    forms.router,
+    consent_pages,
     operations.router,
     pages.router,
     tree.router,

@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, TypeAdapter
 
 from gateway.contract.codes import Code
-from gateway.contract.consent import ConsentRequest, Event, EventKind, Kind, RelationshipRequest
+from gateway.contract.consent import ConsentRequest, Event, EventKind, Evidence, Kind, RelationshipRequest
 from gateway.contract.decision import Refusal
 from gateway.contract.registry import Client
 from gateway.edge import acts, bodies
@@ -22,6 +22,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused, RefusedItem
 from gateway.edge.strict import routes
 from gateway.ledger import events
+from gateway.ledger.two_records import DECLARED
 
 router = routes("permissions")
 ROLE = "consent"
@@ -60,6 +61,8 @@ def consent_event(gate: Gate, client: Client, asked: ConsentRequest, now: int, k
     more: dict[str, Any] = {"channel": asked.channel}
     if asked.evidence is not None:
         more["evidence"] = asked.evidence.model_dump(exclude_none=True)
+        if asked.action == "grant":
+            more["evidence"] |= _imported(client, asked.evidence)
     if asked.action == "withdraw":
         data = events.withdrawal(asked.sender, asked.topics, **more)
         kind = EventKind.WITHDRAWAL
@@ -75,6 +78,11 @@ def consent_event(gate: Gate, client: Client, asked: ConsentRequest, now: int, k
         kind = EventKind.GRANT
     name = acts.event_id(client, asked.event_id or key)
     return acts.event(client, kind, who, _ms(asked.occurred_at), data, name)
+
+
+def _imported(client: Client, evidence: Evidence) -> dict[str, Any]:
+    """What is said of evidence that another system states: we have seen none of it, whatever it calls itself."""
+    return {"imported": True, "source": evidence.source or client.id, "weight": DECLARED}
 
 
 def _terms_fault(asked: ConsentRequest) -> Fault | None:

@@ -22,7 +22,9 @@ from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, body_of, new_trace, trace_of
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
-PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/")
+PAGES = "/c/"
+"""Where people agree: no key, but bodies, and so the same limits as behind one."""
+PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/", PAGES)
 BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch"})
 BULK_FOLDERS = ("/v1/carriers/",)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -94,6 +96,8 @@ class Door:
         self, scope: Scope, receive: Receive, head: dict[bytes, bytes], trace: str
     ) -> tuple[Receive, int]:
         path: str = scope["path"]
+        if path.startswith(PAGES) and scope["method"] in WITH_BODY:
+            return await self._body(self.opened(), scope, receive, head)
         if is_public(path):
             return receive, 0
         if not path.startswith("/v1/"):
@@ -102,6 +106,15 @@ class Door:
         scope[SCOPE] = Caller(gate, self.keyring.client_of(gate, head), trace)
         if scope["method"] not in WITH_BODY:
             return receive, 0
+        replayed = await self._body(gate, scope, receive, head)
+        # Every body of this API is JSON, whatever the caller's tool calls it.
+        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope["headers"] = [*kept, (b"content-type", b"application/json")]
+        return replayed
+
+    async def _body(self, gate: Gate, scope: Scope, receive: Receive, head: dict[bytes, bytes]) -> tuple[Receive, int]:
+        """Read the body within its limit and deadline, counted against what this worker may hold."""
+        path: str = scope["path"]
         size = bodies.declared(head, limit_of(path))
         gate.unanswered.take(size)
         try:
@@ -109,9 +122,6 @@ class Door:
         except BaseException:
             gate.unanswered.give(size, 0)
             raise
-        # Every body of this API is JSON, whatever the caller's tool calls it.
-        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-        scope["headers"] = [*kept, (b"content-type", b"application/json")]
         return _replay(body, receive), size
 
 

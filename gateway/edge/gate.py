@@ -11,6 +11,7 @@ import asyncpg
 
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
+from gateway.edge.optin.where import Network
 from gateway.edge.problems import Refused
 from gateway.guard import Cfg, Guard
 from gateway.intake import Intake
@@ -73,4 +74,8 @@ class Gate:
     metrics_dir: Path | None = None
     ledger_dir: Path | None = None
     carrier: str = "simulator"
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose `X-Forwarded-For` is believed on the consent pages."""
+    public_url: str | None = None
+    """The origin under which people reach `/c/`; none: as their request says."""
     unanswered: Unanswered = field(default_factory=Unanswered)

@@ -20,6 +20,7 @@ from gateway.edge.people import Happened, PersonView, owner_of, view, visible
 from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
 from gateway.ledger import events
+from gateway.records import forms
 
 router = routes("recipients")
 Named = Annotated[
@@ -109,4 +110,7 @@ async def erase(caller: Annotated[Caller, need("operate")], number: Named, key: 
     what = acts.event(
         client, EventKind.ERASURE, acts.Person(None, who.subject), acts.now_ms(), {}, acts.event_id(client, key)
     )
-    return acts.recorded(what, await acts.append(caller, what))
+    erased = acts.recorded(what, await acts.append(caller, what))
+    async with gate.pool.acquire() as conn:
+        await forms.forget(conn, who.subject)  # after a crash here, the rest goes when it expires
+    return erased

@@ -70,7 +70,7 @@ class Intake:
         pepper: bytes,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.guard, self.cfg, self._lease, self.producer, self.topics = guard, cfg, lease, producer, topics
+        self.guard, self.cfg, self.lease, self.producer, self.topics = guard, cfg, lease, producer, topics
         self.packs, self.pepper, self._now_ms = packs, pepper, now_ms
         self._admitting = {cls: Coalescer(self.admit, flights=2) for cls in Class}
         self._binding: Coalescer[Binding, Bound] = Coalescer(guard.bind)
@@ -185,13 +185,13 @@ class Intake:
         self, name: str, limit: int, jobs: list[Job], day: tuple[int, int] | None, out: list[Answer | Refusal]
     ) -> list[Job]:
         """The jobs that fit, all at once where they do, else the first ones."""
-        wait = await self._lease.take(name, limit, len(jobs), day=day)
+        wait = await self.lease.take(name, limit, len(jobs), day=day)
         if wait is None:
             return jobs
         paid: list[Job] = []
         if len(jobs) > 1:
             for job in jobs:
-                if await self._lease.take(name, limit, day=day) is not None:
+                if await self.lease.take(name, limit, day=day) is not None:
                     break
                 paid.append(job)
         detail = f"cap: {name}" if day is not None else ""
@@ -210,17 +210,17 @@ class Intake:
             _, today, tomorrow = hours.midnights(route.pack.zone, now)
             limit = route.sender.cap_per_day or 1
             kept += await self._pay(f"sender/{sender_id}", limit, group, (today // 1000, tomorrow // 1000), out)
-        self._lease.give(client.id, len(jobs) - len(kept), now / 1000)
+        self.lease.give(client.id, len(jobs) - len(kept), now / 1000)
         return sorted(kept, key=lambda job: job.at)
 
     def _give_back(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> None:
         """What was paid for and then refused costs nothing."""
         refused = [job for job in jobs if isinstance(out[job.at], Refusal)]
         if refused:
-            self._lease.give(client.id, len(refused), now / 1000)
+            self.lease.give(client.id, len(refused), now / 1000)
             for job in refused:
                 if job.prepared.route.sender.cap_per_day is not None:
-                    self._lease.give(f"sender/{job.prepared.route.sender.id}", 1, now / 1000)
+                    self.lease.give(f"sender/{job.prepared.route.sender.id}", 1, now / 1000)
 
     # --- Redis ---------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,9 @@
 """The ledger's secrets: names of people (pepper), each person's own key (wrapped by the master key), commitments.
 
+For opt-ins that wait for their second record: a key that seals them, one that digests their codes, and the Ed25519 key
+that signs both records; all three are derived from the master key, so a copy of the database alone opens, guesses and
+forges nothing.
+
 A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
 (AES-256-GCM) and a key for tags; disclosing the tag key shows which leaves are the person's and opens nothing else.
 Destroying the wrapped root key therefore erases bodies, number and the link between leaves at once.
@@ -15,6 +19,7 @@ import os
 from collections import OrderedDict
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.contract.ids import subject_of
@@ -74,7 +79,7 @@ class PersonKeys:
 class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
-    __slots__ = ("_kept", "_master", "_names", "_pepper", "_wrap")
+    __slots__ = ("_codes", "_kept", "_master", "_names", "_pending", "_pepper", "_records", "_wrap")
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
         if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
@@ -83,6 +88,9 @@ class Keys:
         self._names = _derive(pepper, b"event id 1")
         self._master = master
         self._wrap = AESGCM(_derive(master, b"wrap 1"))
+        self._pending = AESGCM(_derive(master, b"opt-in 1"))
+        self._codes = _derive(master, b"opt-in code 1")
+        self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"record 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -127,6 +135,30 @@ class Keys:
     def forget(self, wrapped: bytes) -> None:
         """Drop an erased person's keys from memory."""
         self._kept.pop(wrapped, None)
+
+    def seal_pending(self, plain: bytes, bound: bytes) -> bytes:
+        """An opt-in that waits, sealed; `bound` (its id) has to be given again to open it."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._pending.encrypt(nonce, plain, b"opt-in" + bound)
+
+    def open_pending(self, sealed: bytes, bound: bytes) -> bytes:
+        """What `seal_pending` took; KeyMismatchError when it does not open."""
+        try:
+            return self._pending.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], b"opt-in" + bound)
+        except (InvalidTag, ValueError):
+            raise KeyMismatchError("a waiting opt-in does not open") from None
+
+    def code_digest(self, opt_in: str, code: str) -> bytes:
+        """32 bytes under which a confirmation code is kept; without the master key a million guesses tell nothing."""
+        return hmac.digest(self._codes, f"{opt_in}\0{code}".encode(), hashlib.sha256)
+
+    def sign_record(self, record: bytes) -> bytes:
+        """Ed25519 (RFC 8032) over a consent record's canonical bytes, 64 bytes; the key signs nothing else."""
+        return self._records.sign(record)
+
+    def record_verify_key(self) -> bytes:
+        """The public key of `sign_record`, 32 bytes."""
+        return self._records.public_key().public_bytes_raw()
 
     def _keep(self, wrapped: bytes, keys: PersonKeys) -> PersonKeys:
         self._kept[wrapped] = keys

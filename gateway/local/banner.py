@@ -17,6 +17,7 @@ def banner(edge: str, home: str, now: datetime) -> str:
     return f"""
   edge     {edge}
   docs     {edge}/docs
+  consent  {edge}/c/acme
   metrics  {edge}/metrics
   logs     {home}/log
 

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class
 from gateway.rules import shape
+from gateway.rules.wording import bare
 
 Problem = tuple[tuple[str | int, ...], str]
 """A path in the file, and what is wrong there."""
@@ -45,6 +46,10 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
         yield ("signature", "max"), "is less than min"
     if table.refusal_text.add not in table.refusal_text.accepted:
         yield ("refusal_text", "add"), "is not among the accepted forms"
+    refusing = set(map(bare, (*table.refusal_words.words, *table.refusal_text.accepted)))
+    for word in table.affirmative_words.words:
+        if not bare(word) or bare(word) in refusing:
+            yield ("affirmative_words", "words"), f"{word!r} is empty, or refuses"
     needed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
         "classes": (Class, table.classes),
         "kinds": (Kind, table.kinds),

@@ -32,6 +32,7 @@ def describe(pack: Pack) -> dict[str, Any]:
             "source": _source(pack.source(table.refusal_text.source)),
         },
         "refusal_words": list(table.refusal_words.words),
+        "affirmative_words": list(table.affirmative_words.words),
         "relationships": [
             {
                 "kind": kind.value,

@@ -120,6 +120,8 @@ class Pack:
     """Those and every other form recognised where none is allowed."""
     refusal_words: frozenset[str]
     """What a person writes to refuse, bare (see `wording.bare`)."""
+    affirmative_words: frozenset[str]
+    """What a person writes to confirm an opt-in of theirs, bare; never a refusal word."""
     promotional: Words
     notice: str
     """That this pack is a default for a lawyer to review."""
@@ -206,6 +208,7 @@ def compiled(table: shape.PackTable) -> Pack:
         refusal_texts=Words(texts.accepted),
         refusal_hints=Words((*texts.accepted, *texts.other)),
         refusal_words=frozenset(map(bare, (*table.refusal_words.words, *texts.accepted))),
+        affirmative_words=frozenset(map(bare, table.affirmative_words.words)),
         promotional=Words(table.promotional.words),
         notice=table.notice,
         notice_zh=table.notice_zh,

@@ -129,7 +129,7 @@ class RefusalTextTable(_Table):
 
 
 class WordsTable(_Table):
-    """The words by which a person refuses."""
+    """The words by which a person refuses, or agrees to what they were just asked to confirm."""
 
     words: Words
     source: Name
@@ -261,6 +261,7 @@ class PackTable(_Table):
     length: LengthTable
     refusal_text: RefusalTextTable
     refusal_words: WordsTable
+    affirmative_words: WordsTable
     promotional: PromotionalTable
     hours: HoursTable
     classes: dict[Class, ClassTable]

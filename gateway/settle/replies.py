@@ -1,9 +1,11 @@
-"""Replies: a refusal becomes a withdrawal in the ledger; everything else is only remembered.
+"""Replies: a refusal becomes a withdrawal in the ledger, a Y to one's own opt-in a grant; the rest is only remembered.
 
 Owns topic `replies`. Promises: an exact refusal word that a carrier's callback acknowledged is an event, once (the
 event's id is made of the carrier's name and its id of the reply), and the provisional block set before that
 acknowledgement is lifted only when the event holds. Waits for nothing of the messages' settlement: opt-outs have their
 own reader, connection and offsets. A crash anywhere repeats the batch, and the ledger drops what it has.
+An affirmative word grants only while an opt-in of that number with the port's owner waits (`confirming.py`), after the
+batch's refusals, which end what waits: who refuses and then writes Y, or the other way round, has refused.
 
 The text of a reply is personal. A refusal's is kept inside the event, encrypted under the person's key; of any other
 reply only what it meant is kept.
@@ -27,13 +29,17 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.events import EventUnfitError, scope_of, withdrawal
 from gateway.records import settlement
 from gateway.rules.pack import Pack
-from gateway.rules.replies import refusal
+from gateway.rules.replies import affirmation, refusal
+from gateway.settle.confirming import Confirming
 from gateway.telemetry import REPLIES, logger
 
 log = logger("settle")
-REFUSAL, OTHER = "refusal", "other"
+REFUSAL, AFFIRMATION, OTHER = "refusal", "affirmation", "other"
 QUOTED = 200
 DEADLINE_S = 10.0
+
+Meant = dict[tuple[str, str, str], tuple[str, str | None]]
+"""What each reply meant, and the scope it withdraws, by carrier, id and subject."""
 
 
 class Scope(NamedTuple):
@@ -67,6 +73,18 @@ class Registry(NamedTuple):
         owner = self.owner(reply.port)
         packs = [self.packs[owner.pack]] if owner is not None and owner.pack in self.packs else self.packs.values()
         return reply.blocked or any(refusal(reply.text, pack) for pack in packs)
+
+    def asks(self, owner: Sender, purpose: str) -> bool:
+        """Whether a purpose asks about consent: a refusal of the question is one of what was asked about."""
+        known = self.packs[owner.pack].purposes.get(purpose) if owner.pack in self.packs else None
+        return known is not None and known.cls is Class.CONSENT
+
+    def affirmed(self, reply: Reply) -> Sender | None:
+        """The port's owner, where the reply is an exact affirmative word of the owner's pack and no refusal."""
+        owner = self.owner(reply.port)
+        if owner is None or owner.pack not in self.packs or self.refuses(reply):
+            return None
+        return owner if affirmation(reply.text, self.packs[owner.pack]) else None
 
 
 def scope_for(reply: Reply, owner: Sender | None, last: tuple[str, str] | None) -> Scope:
@@ -118,6 +136,7 @@ class Replies:
         """`registry` answers none until the senders are known; nothing can be decided before."""
         self._pool, self._guard, self._appender = pool, guard, appender
         self._registry, self._consumer = registry, consumer
+        self._confirming = Confirming(pool, appender)
 
     async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> None:
         """Append what refuses, lift provisional blocks, remember all, move the offsets. Repeatable at any point.
@@ -130,18 +149,26 @@ class Replies:
         async with asyncio.timeout(DEADLINE_S):
             refused = [(reply, await self._scope(reply, registry)) for reply in replies if registry.refuses(reply)]
         await self._withdraw(refused)
-        scopes = {(reply.carrier, reply.reply_id): scope.text() for reply, scope in refused}
+        async with asyncio.timeout(DEADLINE_S):
+            await self._confirming.cancel([(reply, scope.sender) for reply, scope in refused])
+            asked = [(reply, owner) for reply in replies if (owner := registry.affirmed(reply)) is not None]
+            granted = await self._confirming.grant([(reply, owner.id) for reply, owner in asked])
+        meant: Meant = {_key(reply): (REFUSAL, scope.text()) for reply, scope in refused}
+        meant |= {_key(reply): (AFFIRMATION, None) for reply in granted}
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
             await settlement.move_offsets(conn, self._consumer, moves)
-            await settlement.keep_replies(conn, [_values(reply, scopes) for reply in replies])
+            await settlement.keep_replies(conn, [_values(reply, meant) for reply in replies])
         REPLIES.add(len(refused), REFUSAL)
-        REPLIES.add(len(replies) - len(refused), OTHER)
+        REPLIES.add(len(granted), AFFIRMATION)
+        REPLIES.add(len(replies) - len(refused) - len(granted), OTHER)
 
     async def _scope(self, reply: Reply, registry: Registry) -> Scope:
         owner, last = registry.owner(reply.port), None
         if owner is not None and owner.port_named(reply.port) == owner.service_port:
             async with self._pool.acquire() as conn:
                 last = await settlement.last_purpose(conn, bytes.fromhex(reply.subject), owner.service_port)
+            if last is not None and last[0] == owner.id and registry.asks(owner, last[1]):
+                return Scope(owner.id, cls=Class.MARKETING)
         return scope_for(reply, owner, last)
 
     async def _withdraw(self, refused: Sequence[tuple[Reply, Scope]]) -> None:
@@ -159,8 +186,11 @@ class Replies:
                 await self._guard.unblock(act.subject, reply.token)
 
 
-def _values(reply: Reply, scopes: Mapping[tuple[str, str], str]) -> tuple[Any, ...]:
-    scope = scopes.get((reply.carrier, reply.reply_id))
-    meaning = OTHER if scope is None else REFUSAL
+def _key(reply: Reply) -> tuple[str, str, str]:
+    return reply.carrier, reply.reply_id, reply.subject
+
+
+def _values(reply: Reply, meant: Meant) -> tuple[Any, ...]:
+    meaning, scope = meant.get(_key(reply), (OTHER, None))
     subject = bytes.fromhex(reply.subject)
     return reply.carrier, reply.reply_id, subject, reply.port, meaning, scope, reply.at, reply.received_at

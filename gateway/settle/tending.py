@@ -1,7 +1,8 @@
 """Retention: what is older than its time is dropped, whole days at once.
 
 Owns nothing but the decision of how old. Messages and the minutes they were counted in stay for as long as regulators
-may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a receipt may come.
+may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a receipt may come; an
+opt-in that nobody confirmed, for as long as it may be confirmed.
 Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
 leaves some days longer.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from asyncpg import InterfaceError, Pool, PostgresError
 
-from gateway.records import partitions
+from gateway.records import forms, partitions
 from gateway.telemetry import logger
 
 log = logger("settle")
@@ -52,6 +53,9 @@ class Tending:
             for table, days in self._days.items():
                 dropped += await partitions.drop_before(conn, table, today - days)
             await partitions.drop_minutes_before(conn, today - self._days["messages"])
+            expired = await forms.purge(conn, self._clock())
+        if expired:
+            log.info("opt_ins_expired", n=expired)
         if dropped:
             log.info("records_dropped", partitions=dropped)
         return dropped

@@ -1,6 +1,7 @@
 """The same life through the HTTP carrier: a real server takes the submits and posts receipts and replies back."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -31,6 +32,14 @@ class Both:
                     return one
             assert time.monotonic() < until, "the message did not reach the carrier"
             await asyncio.sleep(0.02)
+
+    async def got(self, to: str, within_s: float = 10.0) -> dict[str, str]:
+        """The first submit to a person."""
+        until = time.monotonic() + within_s
+        while not (found := [one for one in self.carrier.submits if one["to"] == to]):
+            assert time.monotonic() < until, "nothing reached the carrier"
+            await asyncio.sleep(0.02)
+        return found[0]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -224,3 +233,38 @@ async def test_a_lost_answer_is_unknown_until_the_receipt_and_never_sent_again(b
     there.report(submit["carrier_id"], "DELIVRD", "000", ref=accepted["id"])
     await gate.until(accepted["id"], "delivered")
     assert there.refs[accepted["id"]] == 1
+
+
+@pytest.mark.parametrize("how", ["code", "Y"])
+async def test_a_person_comes_back_by_two_records(both: Both, how: str) -> None:
+    """Opted out by reply, then by the form and the phone: every process has its part in it."""
+    gate, to = both.gate, number()
+    await gate.consents([to], ["marketing"])
+    await both.carrier.reply(to, MARKETING, "R")
+    await recorded(gate, to)
+    async with httpx.AsyncClient(base_url=gate.url, timeout=10) as person:
+        page = (await person.get("/c/acme")).text
+        fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
+        fields |= {"number": to, "topics": "marketing.promotion", "action": "agree"}
+        asked = await person.post("/c/acme", data=fields)
+        assert asked.status_code == 200, asked.text
+        found = await both.got(to)
+        assert found["from"] == SERVICE
+        assert found["text"].startswith("【Acme】")
+        assert await refused(gate, marketing(to)) == (403, "consent.withdrawn")
+        if how == "Y":
+            await both.carrier.reply(to, SERVICE, "Y")
+        else:
+            (opt_in,) = re.findall(r'name="opt_in" value="([0-9a-f]{32})"', asked.text)
+            (code,) = re.findall(r"(?<![0-9])[0-9]{6}(?![0-9])", found["text"])
+            done = await person.post("/c/acme/confirm", data={"opt_in": opt_in, "code": code})
+            assert done.status_code == 200, done.text
+    until = time.monotonic() + 10
+    while (await gate.post("/v1/messages/check", marketing(to))).json()["status"] not in {"accepted", "held"}:
+        assert time.monotonic() < until, "the grant did not come"
+        await asyncio.sleep(0.05)
+    sent = await gate.post("/v1/messages", marketing(to))
+    assert sent.status_code == 202
+    written = "\n".join(gate.logs().values())
+    assert to.removeprefix("+86") not in written
+    assert found["text"] not in written

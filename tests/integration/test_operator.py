@@ -13,6 +13,7 @@ import redis.asyncio as redis
 from gateway_rig import Gateway, environment, gateway
 from typer.testing import CliRunner
 
+from gateway.assemble.preparing import demo_form
 from gateway.cli import app
 from gateway.contract.registry import Client, Sender
 from gateway.local.parts import Part, free_port
@@ -226,6 +227,26 @@ async def beats(server: "redis.Redis", for_s: float) -> int:
     before = int(await server.hget("cfg", "n") or 0)
     await asyncio.sleep(for_s)
     return int(await server.hget("cfg", "n") or 0) - before
+
+
+def test_a_form_is_added_and_what_is_wrong_with_one_is_said_at_once(operator: Operator, tmp_path: Path) -> None:
+    example = demo_form().decode()
+    file = tmp_path / "form.toml"
+    file.write_text(example)
+    assert operator.types("form", "add", str(file))[:2] == (0, "form acme is there, version 1: /c/acme")
+    assert operator.types("form", "add", str(file))[:2] == (0, "form acme is there, version 1: /c/acme")
+    file.write_text(example.replace("privacy@acme.example", "data@acme.example"))
+    assert operator.types("form", "add", str(file))[:2] == (0, "form acme is there, version 2: /c/acme")
+    for old, new, why in (
+        ("每周至多2条", "每周至多两条", "topics.0.words.zh.frequency: does not state max_per_week in digits"),
+        ("marketing.promotion", "transaction.order", "topics.1.topic: no marketing topic that consent permits"),
+        ('sender = "acme"', 'sender = "nobody"', "no sender nobody; there are: acme"),
+        ('id = "acme"', "", "id: Field required"),
+        ('id = "acme"', "id = ", "the form is not TOML: "),
+        ("http://localhost:8000", "http://shop.example", "allowed_origins.1: Value error, an origin is https"),
+    ):
+        file.write_text(example.replace(old, new))
+        assert operator.is_refused("form", "add", str(file)).startswith(why)
 
 
 async def test_a_redis_that_may_evict_is_refused_at_start_and_gets_no_beat(

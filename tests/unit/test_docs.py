@@ -17,6 +17,7 @@ from gateway.carriers.receipts import ReceiptsIn, RepliesIn
 from gateway.cli import app
 from gateway.contract.codes import Code
 from gateway.contract.consent import ConsentRequest, RelationshipRequest, WithdrawRequest
+from gateway.contract.form import FormDraft
 from gateway.contract.message import BatchRequest, SendRequest
 from gateway.edge.app import openapi_document
 
@@ -29,6 +30,7 @@ BODIES: dict[str, type[BaseModel]] = {
     r"/v1/messages(/check)?": SendRequest,
     r"/v1/messages/batch": BatchRequest,
     r"/v1/consents": ConsentRequest,
+    r"/v1/forms": FormDraft,
     r"/v1/relationships": RelationshipRequest,
     r"/v1/recipients/[^/]+/withdraw": WithdrawRequest,
     r"/v1/carriers/\w+/receipts": ReceiptsIn,

@@ -31,7 +31,8 @@ CONTRACT = {
     "put /v1/recipients/{number}/preferences", "delete /v1/recipients/{number}/personal-data", "post /v1/suppressions",
     "get /v1/suppressions", "delete /v1/suppressions", "post /v1/carriers/{carrier}/receipts",
     "post /v1/carriers/{carrier}/replies", "get /v1/breakers", "post /v1/breakers/{scope}/open",
-    "post /v1/breakers/{scope}/close", "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
+    "post /v1/breakers/{scope}/close", "post /v1/forms", "get /v1/forms/{id}",
+    "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
 }  # fmt: skip
 
 

@@ -187,6 +187,7 @@ EDITS: dict[str, Edit] = {  # after what, what is replaced, by what, what is sai
         "",
         "basis: a relationship needs kinds",
     ),
+    "a yes that is a no": ("[affirmative_words]", '"Y", "YES"', '"Y", "R"', "words: 'R' is empty, or refuses"),
     "a class left out": ("[classes.consent]", "[classes.consent]", "[classes.other]", "classes.other"),
 }
 

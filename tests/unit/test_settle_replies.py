@@ -67,3 +67,22 @@ def test_an_id_used_twice_by_a_carrier_loses_nobodys_refusal() -> None:
     ]
     assert len({event_of(reply(), scope).event_id, *(one.event_id for one in others)}) == 4
     assert len(event_of(reply(reply_id="\n" * 500), scope).event_id) < 100
+
+
+@pytest.mark.parametrize("text", ["Y", " y ", "Ｙ。", "yes", "是", "同意", "回复Y"])
+def test_exact_words_affirm_to_the_ports_owner_only(text: str) -> None:
+    assert REGISTRY.affirmed(reply(text, port="10690001")) == ACME
+    assert REGISTRY.affirmed(reply(text, port="10690002")) == ACME
+    assert REGISTRY.affirmed(reply(text, port="999")) is None
+    assert REGISTRY.affirmed(reply(text, port="10690001", blocked=True)) is None
+
+
+@pytest.mark.parametrize("text", ["", "R", "Yes please", "不同意", "Y?N", "好的", "1"])
+def test_other_words_affirm_nothing(text: str) -> None:
+    assert REGISTRY.affirmed(reply(text, port="10690001")) is None
+
+
+def test_a_refusal_of_a_question_about_consent_is_one_of_marketing() -> None:
+    assert REGISTRY.asks(ACME, "consent.confirm")
+    assert REGISTRY.asks(ACME, "consent.preferences")
+    assert not REGISTRY.asks(ACME, "transaction.order")
