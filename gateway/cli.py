@@ -40,6 +40,8 @@ senders = typer.Typer(no_args_is_help=True, help="Brands messages are sent for (
 app.add_typer(senders, name="sender")
 log = typer.Typer()
 app.add_typer(log, name="ledger")
+proof = typer.Typer(no_args_is_help=True, help="Evidence for regulators and courts (存证).")
+app.add_typer(proof, name="evidence")
 consent_forms = typer.Typer(no_args_is_help=True, help="What people are asked to agree to (授权表单).")
 app.add_typer(consent_forms, name="form")
 
@@ -206,6 +208,76 @@ def ledger(
     _run(run(_settings(), with_hold))
 
 
+@log.command("verify")
+def ledger_verify(
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint of this log kept elsewhere; may be repeated.")
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also open every body, and replay every person's events to the state in force."),
+    ] = False,
+    home: Home = HERE,
+) -> None:
+    """Hold the whole log against PostgreSQL, its tiles and its checkpoints (核验账本); exit status 1 when they differ.
+
+    Examples:
+
+        assent ledger verify
+
+        assent ledger verify --deep --checkpoint kept-in-march
+    """
+    from rich.progress import Progress
+
+    from gateway.assemble.tree import verify_log
+
+    with Progress(transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total or None)
+            bar.update(tasks[stage], completed=done, total=total or None)
+
+        found = _run(verify_log(_settings(home), checkpoint or [], progress, deep=deep), brief=True)
+    sizes = ", ".join(f"{size:,}" for size in dict.fromkeys(found.checkpoints))
+    typer.echo(f"{found.entries:,} entries, {found.tiles:,} full tiles, checkpoints of {sizes or 'none'} entries")
+    if deep:
+        typer.echo(f"{found.bodies:,} bodies opened, {found.people:,} people's states replayed")
+    for words in found.told:
+        typer.echo(f"WRONG: {words}")
+    if found.wrong:
+        typer.echo(f"{found.wrong:,} differences: see docs/runbook.md, The log is refused")
+        raise typer.Exit(1)
+    typer.echo("all of it fits")
+
+
+@log.command("recover")
+def ledger_recover(
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The newest signed checkpoint that is kept elsewhere.")
+    ] = None,
+    home: Home = HERE,
+) -> None:
+    """Make a lost log's folder again from PostgreSQL; only what comes to the last signed root is taken (恢复日志).
+
+    Example:
+
+        assent ledger recover --checkpoint kept-in-march
+    """
+    from rich.progress import Progress
+
+    from gateway.assemble.tree import recover_log
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("tiles", total=None)
+        work = recover_log(
+            _settings(home), checkpoint, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+        signed = _run(work, brief=True)
+    typer.echo(f"the log of {signed.origin} is whole again, {signed.size:,} entries")
+
+
 @log.command("key")
 def ledger_key(
     name: Annotated[str, typer.Argument(help="The log's name for good, like a URL without scheme: example.com/log.")],
@@ -315,6 +387,74 @@ def resume(
 
     _run(commands.resume(_settings(home), scope, by=by, reason=reason), brief=True)
     typer.echo(f"{scope} is resumed")
+
+
+@proof.command("export")
+def evidence_export(
+    by: Annotated[str, typer.Option(help="Your name: a look at a person's data is recorded.")],
+    id: Annotated[str | None, typer.Argument(help="A message's id, or an event's id or place in the ledger.")] = None,  # noqa: A002
+    recipient: Annotated[str | None, typer.Option(help="The number, or - to read it from standard input.")] = None,
+    port: Annotated[str | None, typer.Option(help="The port the message came from.")] = None,
+    at: Annotated[str | None, typer.Option(help="When it came, like 2026-11-25T10:30:00+08:00.")] = None,
+    out: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("evidence.zip"),
+    home: Home = HERE,
+) -> None:
+    """Write the sealed evidence for one message, or for the one a number got from a port at a time (导出证据).
+
+    Examples:
+
+        assent evidence export 01a20bb9-6f46-7968-9bca-a20bd03a9f18 --by 'Li Lei'
+
+        assent evidence export --recipient +8613800138000 --port 10690002 --at 2026-11-25T10:30:00+08:00 --by 'Li Lei'
+    """
+    from datetime import datetime
+
+    from gateway.assemble.evidence import export
+
+    if (id is None) == (recipient is None):
+        raise typer.BadParameter("give an id, or --recipient with --port and --at")
+    try:
+        when = None if at is None else datetime.fromisoformat(at).astimezone()
+    except ValueError:
+        raise typer.BadParameter("write it like 2026-11-25T10:30:00+08:00", param_hint="--at") from None
+    number = sys.stdin.readline().strip() if recipient == "-" else recipient
+    raw = _run(export(_settings(home), by=by, asked=id, recipient=number, port=port, at=when), brief=True)
+    out.write_bytes(raw)
+    typer.echo(f"{out}: {len(raw):,} bytes; check it with: assent evidence verify {out} --key KEYS")
+
+
+@proof.command("verify")
+def evidence_verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.", exists=True, dir_okay=False)],
+    key: Annotated[
+        list[str], typer.Option(help="A verifier key, or a file of them (GET /v1/ledger/keys); repeatable.")
+    ],
+    authority: Annotated[Path | None, typer.Option(help="The time-stamping authority's certificate, PEM.")] = None,
+    tiles: Annotated[
+        Path | None, typer.Option(help="A copy of the log's folder, to see that nothing was left out.")
+    ] = None,
+) -> None:
+    """Check a bundle offline, in words (离线核验证据); exit status 1 when anything does not hold.
+
+    Get the keys from somewhere else than the bundle's own sender: an old copy, a witness, a contract.
+
+    Example:
+
+        assent evidence verify evidence.zip --key keys.txt --tiles ./ledger
+    """
+    from gateway.assemble.evidence import check
+    from gateway.ledger.note import NoteError
+
+    try:
+        report = check(bundle, key, authority, tiles)
+    except NoteError as wrong:
+        raise typer.BadParameter(str(wrong), param_hint="--key") from None
+    for one in report.checks:
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[one.ok]
+        typer.echo(f"{mark} {one.name:<11} {one.en}\n     {'':<11} {one.zh}")
+    typer.echo("the evidence holds (证据有效)" if report.good else "the evidence does NOT hold (证据无效)")
+    if not report.good:
+        raise typer.Exit(1)
 
 
 @clients.command("add")

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
+from gateway.assemble.evidence import evidence_of
 from gateway.assemble.parts import GRACE_S, READY_FD, Misconfigured, carrier_name, open_parts, say_ready
 from gateway.edge.app import Edge, create_app
 from gateway.edge.gate import Gate
@@ -85,6 +86,7 @@ async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
             packs=parts.packs,
             metrics_dir=settings.metrics_dir,
             ledger_dir=settings.ledger_dir,
+            evidence=evidence_of(parts.pool, parts.keys, settings),
             carrier=carrier_name(settings),
             trusted_proxies=proxies(settings),
             public_url=settings.public_url,

@@ -10,10 +10,16 @@ from gateway.assemble.commands import Declined
 from gateway.assemble.parts import Misconfigured
 from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
+from gateway.ledger.checkpoint import CheckpointError
+from gateway.ledger.evidence import NoLogError
 from gateway.ledger.installation import ForeignDatabaseError
 from gateway.ledger.keys import KeyMismatchError
+from gateway.ledger.note import NoteError
+from gateway.ledger.opening import TreeRefusedError
 from gateway.ledger.projection import CacheAheadError
 from gateway.ledger.recovery import RepliesWaitError
+from gateway.ledger.regrowing import NothingSignedError
+from gateway.ledger.tiles import TileConflictError
 from gateway.records.migrate import MigrationError
 from gateway.rules.pack import PackError
 from gateway.stream import KafkaError, OffsetsLost
@@ -34,6 +40,11 @@ SAID: tuple[tuple[Faults, str], ...] = (
     (RepliesWaitError, "settle has replies to read first, a refusal may be among them: start it, then do this again"),
     (PastUnreadable, "Kafka does not give the last day's records back: is it up? Then do this again"),
     (PackError, "{fault}"),
+    (TreeRefusedError, "{fault}: docs/runbook.md, The log is refused"),
+    (TileConflictError, "tiles on disk are not what the events come to: docs/runbook.md, The log is refused"),
+    (NothingSignedError, "no signed checkpoint is remembered anywhere: the ledger process begins the log by itself"),
+    (NoLogError, "the log's folder (ASSENT_LEDGER_DIR) holds no checkpoint of these events: does `assent ledger` run?"),
+    ((NoteError, CheckpointError), "{fault}"),
 )
 """What names itself, wherever it comes from."""
 

@@ -1,8 +1,16 @@
 """The transparency log of the settings: its folder, keys, witnesses and time-stamping authority."""
 
-from gateway.assemble.parts import Misconfigured
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.assemble.commands import connection_of
+from gateway.assemble.parts import Misconfigured, secrets
 from gateway.ledger.attesting import Attesting
+from gateway.ledger.checking import Checking, Findings
+from gateway.ledger.checkpoint import Checkpoint
 from gateway.ledger.note import NoteError, Signer
+from gateway.ledger.regrowing import regrow
 from gateway.ledger.sequencer import Log
 from gateway.ledger.timestamps import Timestamps
 from gateway.ledger.witness import Witness
@@ -46,3 +54,21 @@ def _keys(settings: Settings) -> str:
         return settings.ledger_keys_file.read_text("utf-8")
     except OSError as fault:
         raise Misconfigured(f"ASSENT_LEDGER_KEYS_FILE cannot be read ({type(fault).__name__})") from None
+
+
+async def verify_log(
+    settings: Settings, others: Sequence[Path], progress: Callable[[str, int, int], None], *, deep: bool
+) -> Findings:
+    """Hold the whole log against the database; `others`: files of checkpoints kept elsewhere."""
+    log, notes = log_of(settings), [one.read_bytes() for one in others]
+    async with connection_of(settings) as connection:
+        checking = Checking(connection, log, progress)
+        found = await checking.run(notes)
+        return await checking.deep(secrets(settings)) if deep else found
+
+
+async def recover_log(settings: Settings, kept: Path | None, progress: Callable[[int, int], None]) -> Checkpoint:
+    """Make the log's folder again from the database."""
+    note = None if kept is None else await asyncio.to_thread(kept.read_bytes)
+    async with connection_of(settings) as connection:
+        return await regrow(connection, log_of(settings), progress, note)

@@ -24,6 +24,7 @@ from gateway.edge import (
     breakers,
     callbacks,
     consents,
+    evidence,
     faults,
     forms,
     lookups,
@@ -56,6 +57,7 @@ ROUTERS = (
     operations.router,
     pages.router,
     tree.router,
+    evidence.router,
 )
 MEASURE_S = 1.0
 DESCRIPTION = (

@@ -16,6 +16,7 @@ from gateway.edge.problems import Refused
 from gateway.guard import Cfg, Guard
 from gateway.intake import Intake
 from gateway.ledger.appender import Appender
+from gateway.ledger.evidence import Evidence
 from gateway.ledger.reading import Reading
 from gateway.rules.pack import Pack
 from gateway.stream.producer import Producer
@@ -73,6 +74,7 @@ class Gate:
     packs: Mapping[str, Pack]
     metrics_dir: Path | None = None
     ledger_dir: Path | None = None
+    evidence: Evidence | None = None
     carrier: str = "simulator"
     trusted_proxies: tuple[Network, ...] = ()
     """Whose `X-Forwarded-For` is believed on the consent pages."""

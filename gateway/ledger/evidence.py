@@ -9,7 +9,6 @@ The checkpoint is the last attested one when it covers the chain, else the last 
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +44,8 @@ HOLDERS = "SELECT subject, counter, key, number FROM subjects WHERE subject = AN
 EVENT = "SELECT subject FROM consent_events WHERE seq = $1"
 EVENT_NAMED = "SELECT seq, subject FROM consent_events WHERE event_id = $1"
 
-FormText = Callable[[str, int], Awaitable[bytes | None]]
-"""The stored body of a form's version; none where it is not there."""
+TextOf = Callable[[bytes], Awaitable[bytes | None]]
+"""The text that people were shown, by its SHA-256; none where it is not there."""
 
 
 class NoLogError(Exception):
@@ -79,8 +78,8 @@ class _Gathered:
 class Evidence:
     """Makes bundles from one installation's database and log folder."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, folder: Path, form_text: FormText) -> None:
-        self._pool, self._keys, self._folder, self._form_text = pool, keys, folder, form_text
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, folder: Path, text_of: TextOf) -> None:
+        self._pool, self._keys, self._folder, self._text_of = pool, keys, folder, text_of
 
     async def place(self, event_id: str) -> tuple[int, bytes | None] | None:
         """The `seq` and subject of an event by its number in the ledger or its id; none where there is none."""
@@ -144,22 +143,19 @@ class Evidence:
         packs: Sequence[asyncpg.Record],
         holders: Mapping[bytes, asyncpg.Record],
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """The rules and forms in force, as files, and how the bundle names them."""
+        """The rules in force and the texts shown, as files, and how the bundle names them."""
         files: dict[str, bytes] = {}
-        named: dict[str, Any] = {"packs": [], "forms": []}
+        named: dict[str, Any] = {"packs": [], "texts": []}
         found = self._pack(case.message or {}, packs, self._system(holders))
         if found is not None:
             entry, text = found
             files[entry["file"]] = text
             named["packs"].append(entry)
-        for form, version in sorted({one for body in gathered.bodies.values() if (one := _form_of(body))}):
-            text_ = await self._form_text(form, version)
+        for digest, name in sorted({one for body in gathered.bodies.values() if (one := _text_of(body))}):
+            text_ = await self._text_of(bytes.fromhex(digest))
             if text_ is not None:
-                name = f"forms/{form}.v{version}.json"
-                files[name] = text_
-                named["forms"].append(
-                    {"form": form, "version": version, "file": name, "sha256": hashlib.sha256(text_).hexdigest()}
-                )
+                files[f"texts/{name}"] = text_
+                named["texts"].append({"file": f"texts/{name}", "sha256": digest})
         return files, named
 
     @staticmethod
@@ -261,12 +257,13 @@ def _concerns(body: Mapping[str, Any], sender: str | None) -> bool:
     return sender is None or owner in (sender, "*")
 
 
-def _form_of(body: Mapping[str, Any]) -> tuple[str, int] | None:
-    """The form and version that a grant's first record names (`two_records`)."""
+def _text_of(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The digest of the text that a grant's first record names (`two_records`), and a name for its file."""
     first = ((body["data"].get("evidence") or {}).get("first") or {}).get("record") or {}
-    notice = (first.get("proof") or {}).get("notice") or {}
-    form, version = notice.get("id"), notice.get("version")
-    return (form, version) if isinstance(form, str) and isinstance(version, int) else None
+    notice = (first.get("proof") or {}).get("notice")
+    if not notice:
+        return None
+    return str(notice["sha256"]), f"{notice['id']}.v{notice['version']}.{notice['language']}.json"
 
 
 def _read(path: Path) -> bytes | None:

@@ -138,7 +138,7 @@ def person(bundle: Bundle) -> Found:
 
 def records(bundle: Bundle) -> Found:
     """Both records of each grant that claims them are signed, and name the text that is in the bundle."""
-    texts = {hashlib.sha256(held).hexdigest() for name, held in bundle.files.items() if name.startswith("forms/")}
+    texts = {hashlib.sha256(held).hexdigest() for name, held in bundle.files.items() if name.startswith("texts/")}
     found = 0
     for body in bundle.bodies():
         evidence = body["data"].get("evidence") or {}

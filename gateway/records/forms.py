@@ -25,6 +25,7 @@ _BEGIN = """
 INSERT INTO opt_ins (id, subject, sender, form, version, sealed, code, created_at, code_until, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
+_KEEP_TEXT = "INSERT INTO shown_texts (sha256, text) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _COLUMNS = "id, subject, sender, form, version, sealed, code, message_id, created_at, done"
 _ATTEMPT = f"""
 UPDATE opt_ins SET attempts = attempts + 1
@@ -93,6 +94,17 @@ async def begin(conn: Connection, one: OptIn, *, code_until: int, expires_at: in
     """Keep a first record. Nothing confirms it until its message is accepted (`sent`)."""
     values = (one.id, one.subject, one.sender, one.form, one.version, one.sealed, one.code)
     await conn.execute(_BEGIN, *values, one.created_at, code_until, expires_at)
+
+
+async def keep_text(conn: Connection, text: bytes) -> None:
+    """Keep a text that is shown, for as long as a consent may name its digest."""
+    await conn.execute(_KEEP_TEXT, hashlib.sha256(text).digest(), text)
+
+
+async def text_of(conn: Connection, sha256: bytes) -> bytes | None:
+    """The text of this digest; none where nobody was shown it."""
+    held: bytes | None = await conn.fetchval("SELECT text FROM shown_texts WHERE sha256 = $1", sha256)
+    return held
 
 
 async def sent(conn: Connection, opt_in: str, message_id: str) -> None:

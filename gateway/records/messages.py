@@ -46,6 +46,29 @@ class Message(NamedTuple):
     """When we learned the present status."""
     timeline: list[Entry]
 
+    def told(self) -> dict[str, Any]:
+        """As evidence tells it: plain values, times in Unix milliseconds."""
+        decision = self.decision
+        steps = [
+            entry._asdict() | {"status": entry.status.value, "cause": entry.cause.value} for entry in self.timeline
+        ]
+        return {
+            "id": self.id,
+            "status": self.status.value,
+            "code": self.code,
+            "sender": self.sender,
+            "purpose": self.purpose,
+            "class": None if self.cls is None else self.cls.value,
+            "port": self.port,
+            "campaign": self.campaign,
+            "list_source": self.list_source,
+            "carrier": self.carrier,
+            "parts": self.parts,
+            "accepted_at": self.accepted_at,
+            "decision": None if decision is None else decision.model_dump(mode="json"),
+            "timeline": steps,
+        }
+
     @property
     def receipts(self) -> list[Entry]:
         """The carrier's delivery reports among the timeline: the entries with a raw status word."""
@@ -63,6 +86,11 @@ _PAGE = " AND m.id < $2 AND ($3::text IS NULL OR o.client = $3) ORDER BY m.id DE
 _BY_SUBJECT = _SELECT + "WHERE m.subject = $1" + _PAGE
 _BY_CLIENT_REF = _SELECT + "WHERE m.client_ref = $1" + _PAGE
 _BY_BOTH = _SELECT + "WHERE m.subject = $1 AND m.client_ref = $5" + _PAGE
+_NEAR = (
+    _SELECT
+    + """WHERE m.subject = $1 AND m.accepted_at IS NOT NULL AND ($2::text IS NULL OR starts_with($2, o.port))
+ORDER BY abs(m.accepted_at - $3) LIMIT 1"""
+)
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -76,6 +104,11 @@ class Messages:
     async def by_id(self, message_id: str) -> Message | None:
         """One message, or none when settle has not written it (yet). The id must be a UUID."""
         rows = await self._fetch(_BY_ID, message_id)
+        return _message(rows[0]) if rows else None
+
+    async def near(self, subject: bytes, port: str | None, at_ms: int) -> Message | None:
+        """The message to a recipient, from a port (or one that a carrier made of it), accepted nearest to a time."""
+        rows = await self._fetch(_NEAR, subject, port, at_ms)
         return _message(rows[0]) if rows else None
 
     async def search(

@@ -157,6 +157,7 @@ async def _keep(gate: Gate, asked: Asked, code: str) -> None:
         done=False,
     )
     async with gate.pool.acquire() as conn:
+        await forms.keep_text(conn, shown(asked.form, asked.locale).canonical)
         await forms.begin(conn, row, code_until=asked.at_ms + CODE_MS, expires_at=asked.at_ms + REPLY_MS)
 
 

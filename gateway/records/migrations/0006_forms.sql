@@ -10,6 +10,12 @@ CREATE TABLE consent_forms (
 );
 COMMENT ON TABLE consent_forms IS 'Consent forms. A row is never changed: consents name its version.';
 
+CREATE TABLE shown_texts (
+    sha256 bytea PRIMARY KEY CHECK (octet_length(sha256) = 32),
+    text   bytea NOT NULL
+);
+COMMENT ON TABLE shown_texts IS 'The exact texts that people were shown, by the digest that their consents name. Never changed.';
+
 CREATE TABLE opt_ins (
     id          uuid     PRIMARY KEY,
     subject     bytea    NOT NULL CHECK (length(subject) = 16),
