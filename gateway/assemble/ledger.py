@@ -85,20 +85,7 @@ async def _attested(settings: Settings, tree: Log) -> AsyncIterator[None]:
 
 async def _record_packs(appender: Appender, packs: Mapping[str, Pack]) -> None:
     """Every pack's text becomes an event once, so that evidence can show the rules that were in force."""
-    acts = []
-    for name, pack in packs.items():
-        text = written(name)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        acts.append(
-            Event(
-                event_id=f"pack:{pack.version}:{digest}",
-                kind=EventKind.PACK,
-                number=None,
-                subject=SYSTEM,
-                occurred_at_ms=time.time_ns() // 1_000_000,
-                data={"pack": pack.version, "sha256": digest, "text": text},
-            )
-        )
+    acts = packs_of(packs, time.time_ns() // 1_000_000)
     while True:
         try:
             await appender.append(acts)
@@ -106,3 +93,22 @@ async def _record_packs(appender: Appender, packs: Mapping[str, Pack]) -> None:
             await asyncio.sleep(1.0)
         else:
             return
+
+
+def packs_of(packs: Mapping[str, Pack], now_ms: int) -> list[Event]:
+    """An event of each pack's text; the same text is the same event."""
+    found = []
+    for name, pack in packs.items():
+        text = written(name)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        found.append(
+            Event(
+                event_id=f"pack:{pack.version}:{digest}",
+                kind=EventKind.PACK,
+                number=None,
+                subject=SYSTEM,
+                occurred_at_ms=now_ms,
+                data={"pack": pack.version, "sha256": digest, "text": text},
+            )
+        )
+    return found

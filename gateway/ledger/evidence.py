@@ -34,7 +34,8 @@ FORMAT = "assent-evidence/1"
 QUERY_S = 10.0
 SIGNED_WITHIN_S = 5.0
 CHAIN = """
-SELECT seq, at, kind, version, tag, commitment, salt, body FROM consent_events WHERE subject = $1 ORDER BY seq
+SELECT seq, at, kind, version, tag, commitment, salt, body FROM consent_events
+WHERE subject = $1 OR (seq = $2 AND subject IS NULL) ORDER BY seq
 """
 PACKS = """
 SELECT seq, at, kind, version, tag, commitment, salt, body FROM consent_events
@@ -93,7 +94,8 @@ class Evidence:
     async def bundle(self, case: Case, made_at_ms: int) -> bytes:
         """The sealed bundle. Raises NothingError, NoLogError, or what the database raises."""
         async with self._pool.acquire(timeout=QUERY_S) as connection:
-            chain = await connection.fetch(CHAIN, case.subject, timeout=QUERY_S)
+            relied_on = ((case.message or {}).get("decision") or {}).get("ledger_entry")  # whose person may be erased
+            chain = await connection.fetch(CHAIN, case.subject, relied_on, timeout=QUERY_S)
             holders = {row["subject"]: row for row in await connection.fetch(HOLDERS, [case.subject, SYSTEM])}
             packs = await connection.fetch(PACKS, SYSTEM, timeout=QUERY_S)
         if not chain and case.message is None:

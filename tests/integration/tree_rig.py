@@ -26,7 +26,7 @@ _numbers = iter(range(10_000_000))
 
 
 def person() -> str:
-    return f"+86137{next(_numbers):08d}"
+    return f"+86137{next(_numbers) + 11_111_111:08d}"
 
 
 def act(to: str, n: int) -> Event:
