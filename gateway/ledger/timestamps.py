@@ -5,12 +5,19 @@ certificate. What is checked here is that it was granted, is over our bytes (SHA
 """
 
 import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 from cryptography import x509
 from rfc3161_client import (
     HashAlgorithm,
     PKIStatus,
+    TimeStampRequest,
     TimestampRequestBuilder,
     TimeStampResponse,
     VerificationError,
@@ -19,6 +26,8 @@ from rfc3161_client import (
 )
 
 LARGEST_REPLY = 1 << 16
+_TIME = re.compile(rb"\x18[\x0f-\x13](\d{14})(?:\.\d{1,3})?Z")
+"""A GeneralizedTime, the first of which in a reply is that of its TSTInfo (RFC 3161 2.4.2)."""
 QUERY, REPLY = "application/timestamp-query", "application/timestamp-reply"
 
 
@@ -49,33 +58,68 @@ class Timestamps:
             raise TimestampError(f"the authority cannot be reached: {type(error).__name__}") from error
         if answer.status_code != httpx.codes.OK or len(answer.content) > LARGEST_REPLY:
             raise TimestampError(f"the authority answered {answer.status_code}")
-        reply = _decoded(answer.content)
-        if PKIStatus(reply.status) not in (PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS):
-            raise TimestampError("the authority did not grant the timestamp")
-        if (
-            reply.tst_info.message_imprint.message != asked.message_imprint.message
-            or reply.tst_info.nonce != asked.nonce
-        ):
-            raise TimestampError("the reply is over other bytes, or to another request")
+        _check(answer.content, asked)
         return answer.content
 
 
 def stamped_at_ms(reply: bytes) -> int:
     """What time the authority states, Unix milliseconds; not verified. Raises TimestampError."""
-    return int(_decoded(reply).tst_info.gen_time.timestamp() * 1000)
+    read = _decoded(reply)
+    if read is not None:
+        return int(read.tst_info.gen_time.timestamp() * 1000)
+    stated = _TIME.search(reply)
+    if stated is None:
+        raise TimestampError("the reply states no time")
+    return int(datetime.strptime(stated[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def verify_timestamp(reply: bytes, message: bytes, certificate: bytes) -> None:
     """Check a reply over these bytes with the authority's root certificate (PEM). Raises TimestampError."""
+    read = _decoded(reply)
+    if read is None:
+        _verify_with_openssl(reply, message, certificate)
+        return
     try:
         root = x509.load_pem_x509_certificate(certificate)
-        VerifierBuilder().add_root_certificate(root).build().verify_message(_decoded(reply), message)
+        VerifierBuilder().add_root_certificate(root).build().verify_message(read, message)
     except (VerificationError, ValueError) as error:
         raise TimestampError("the timestamp does not verify") from error
 
 
-def _decoded(raw: bytes) -> TimeStampResponse:
+def _check(raw: bytes, asked: TimeStampRequest) -> None:
+    """A reply that the library cannot read must at least hold our digest and our nonce; it is verified by OpenSSL."""
+    read = _decoded(raw)
+    digest, nonce = asked.message_imprint.message, asked.nonce
+    if read is None:
+        if digest not in raw or nonce is None or nonce.to_bytes((nonce.bit_length() + 7) // 8, "big") not in raw:
+            raise TimestampError("the reply cannot be read")
+        return
+    if PKIStatus(read.status) not in (PKIStatus.GRANTED, PKIStatus.GRANTED_WITH_MODS):
+        raise TimestampError("the authority did not grant the timestamp")
+    if (read.tst_info.message_imprint.message, read.tst_info.nonce) != (digest, nonce):
+        raise TimestampError("the reply is over other bytes, or to another request")
+
+
+def _verify_with_openssl(reply: bytes, message: bytes, certificate: bytes) -> None:
+    """OpenSSL reads what authorities send in practice, such as two certificates in no order."""
+    program = shutil.which("openssl")
+    if program is None:
+        raise TimestampError("this timestamp needs the program openssl to be verified")
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"-in": reply, "-data": message, "-CAfile": certificate}
+        words = [program, "ts", "-verify"]
+        for n, (option, content) in enumerate(files.items()):
+            file = Path(folder, str(n))
+            file.write_bytes(content)
+            words += [option, str(file)]
+        done = subprocess.run(words, capture_output=True, timeout=20, check=False)  # noqa: S603 - our own words
+    if done.returncode:
+        raise TimestampError("the timestamp does not verify")
+
+
+def _decoded(raw: bytes) -> TimeStampResponse | None:
+    """The reply; none where the library does not read what may be one all the same."""
     try:
         return decode_timestamp_response(raw)
-    except ValueError as error:
-        raise TimestampError("the reply cannot be read") from error
+    except ValueError:
+        return None
