@@ -1,4 +1,4 @@
-"""Ledger: permissions from PostgreSQL to the guard, and where it is asked to, the release of held messages.
+"""Ledger: permissions from PostgreSQL to the guard, erasures when they are due, and where asked to, held messages.
 
 It gives its sign of life only while Redis may be trusted: one whose policy is changed to evict while we run stops every
 process within 10 s, as a dead ledger process would.
@@ -7,6 +7,7 @@ process within 10 s, as a dead ledger process would.
 from gateway import telemetry
 from gateway.assemble.hold import holding
 from gateway.assemble.parts import Parts, beside, ended, open_parts, until_told
+from gateway.assemble.personal import erasures
 from gateway.assemble.recovering import recovery
 from gateway.contract.registry import Registry
 from gateway.ledger.projection import Projection
@@ -37,8 +38,9 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
             lambda: announced(parts),
             recovery(settings, parts.guard, parts.packs),
         )
+        erasing = erasures(parts)
         if not with_hold:
-            await until_told(settings, projection.run())
+            await until_told(settings, projection.run(), erasing.run())
             return
         async with beside(projection.run()) as projecting, holding(parts) as hold_loop:
-            await until_told(settings, hold_loop.run(), ended(projecting))
+            await until_told(settings, hold_loop.run(), ended(projecting), erasing.run())

@@ -67,7 +67,7 @@ class Appender:
     """Appends events. One per process; `start` before the first append, `stop` after the last."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, guard: Guard) -> None:
-        self._pool, self._keys, self._guard = pool, keys, guard
+        self._pool, self.keys, self._guard = pool, keys, guard
         self._reading = Reading(pool, keys)
         self._waiting: deque[_Call] = deque()
         self._events_waiting = 0
@@ -77,7 +77,7 @@ class Appender:
     async def start(self) -> None:
         """Refuse to work on a database made with another pepper, master key or number of lanes."""
         async with self._pool.acquire(timeout=COMMIT_S) as connection:
-            await installation.check(connection, self._keys)
+            await installation.check(connection, self.keys)
 
     async def stop(self) -> None:
         """Commit and answer what is waiting."""
@@ -126,9 +126,9 @@ class Appender:
     def _draft(self, act: Event) -> Draft:
         if not 0 < len(act.event_id) <= LONGEST_ID:
             raise events.EventUnfitError(f"an event id has 1 to {LONGEST_ID} characters")
-        if act.number is not None and self._keys.subject(act.number) != act.subject:
+        if act.number is not None and self.keys.subject(act.number) != act.subject:
             raise events.EventUnfitError("the subject is not the number's")
-        return Draft(act, events.body(act), self._keys.event_name(act.event_id))
+        return Draft(act, events.body(act), self.keys.event_name(act.event_id))
 
     async def _commit_waiting(self) -> None:
         """Commit batch after batch until nothing waits."""
@@ -171,7 +171,7 @@ class Appender:
     async def _commit(self, batch: Sequence[_Call]) -> list[Appended]:
         async with asyncio.timeout(COMMIT_S), self._pool.acquire(timeout=COMMIT_S) as connection:
             try:
-                return await commit_batch(connection, self._keys, [draft for call in batch for draft in call.drafts])
+                return await commit_batch(connection, self.keys, [draft for call in batch for draft in call.drafts])
             except BaseException as error:
                 await _end(connection, error)
                 raise

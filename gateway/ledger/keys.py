@@ -15,6 +15,7 @@ import os
 from collections import OrderedDict
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.contract.ids import subject_of
@@ -69,7 +70,7 @@ class PersonKeys:
 class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
-    __slots__ = ("_kept", "_master", "_names", "_pepper", "_wrap")
+    __slots__ = ("_kept", "_master", "_names", "_pepper", "_records", "_wrap")
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
         if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
@@ -78,6 +79,7 @@ class Keys:
         self._names = _derive(pepper, b"event id 1")
         self._master = master
         self._wrap = AESGCM(_derive(master, b"wrap 1"))
+        self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"records 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -118,6 +120,14 @@ class Keys:
     def forget(self, wrapped: bytes) -> None:
         """Drop an erased person's keys from memory."""
         self._kept.pop(wrapped, None)
+
+    def sign_record(self, record: bytes) -> bytes:
+        """Ed25519 (RFC 8032) over the canonical bytes of a consent record or a certificate, 64 bytes."""
+        return self._records.sign(record)
+
+    def record_verify_key(self) -> bytes:
+        """The public key of `sign_record`, 32 bytes."""
+        return self._records.public_key().public_bytes_raw()
 
     def _keep(self, wrapped: bytes, keys: PersonKeys) -> PersonKeys:
         self._kept[wrapped] = keys
