@@ -5,7 +5,7 @@ Pure. What belongs to another client's sender is left out, numbers are masked, a
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -120,7 +120,7 @@ class Happened(BaseModel):
     """As recorded; times in it are Unix seconds."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], restricted_seq: int = 0) -> "Happened":
+    def of(cls, row: Mapping[str, Any], restricted_seq: int = 0) -> Self:
         """As `ledger` tells it. Of what was recorded up to `restricted_seq` no more is told than that it happened."""
         if row["seq"] <= restricted_seq:
             row = {name: row[name] for name in ("seq", "recorded_at", "kind")}

@@ -123,7 +123,9 @@ class Erasures:
 
     async def file(self, subject: bytes) -> File:
         """Everything an erasure depends on, now."""
-        now = self._now_ms()
+        return await self._file(subject, self._now_ms())
+
+    async def _file(self, subject: bytes, now: int) -> File:
         state = await self._reading.state(subject)
         history = await self._reading.whole_history(subject)
         acts = list(acts_of(history))
@@ -139,7 +141,8 @@ class Erasures:
 
         A person who is restricted already stays so until the day that was named then; nothing is recorded again.
         """
-        file = await self.file(subject)
+        now = self._now_ms()
+        file = await self._file(subject, now)
         if not file.known:
             return None
         until = due_ms(file.kept)
@@ -148,7 +151,6 @@ class Erasures:
             (told,) = [one for one in file.history if one["seq"] == restricted]
             return _done("restricted", subject, restricted, str(told.get("event_id", "")), told, file)
         kind = EventKind.ERASURE if until is None else EventKind.RESTRICTION
-        now = self._now_ms()
         due = Due(subject, now if until is None else until, file.acts[-1].seq if file.acts else 0)
         before = await self._fetch(PENDING, subject)
         await self._execute(REMEMBER, *due)
@@ -191,7 +193,7 @@ class Erasures:
         return erased
 
     async def _finish(self, due: Due, now: int) -> bool:
-        file = await self.file(due.subject)
+        file = await self._file(due.subject, now)
         if file.due is None:
             await self._execute(FORGET, *due)
             return False

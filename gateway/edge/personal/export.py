@@ -110,7 +110,7 @@ async def _messages(client: Client, subject: bytes, messages: Messages) -> tuple
 def _told(row: Mapping[str, Any], hidden: int, subject: bytes, sources: Sources) -> Told:
     told = Told.of(row, hidden)
     if told.data is None:
-        return Told(**told.model_dump())
+        return told
     written = {
         "schema_version": SCHEMA,
         "record_id": row["event_id"],
@@ -123,7 +123,8 @@ def _told(row: Mapping[str, Any], hidden: int, subject: bytes, sources: Sources)
     sender = _sender(sources.registry, told.data.get("sender"))
     party = None if sender is None else sender.signature
     pack = None if sender is None else sources.packs.get(sender.pack)
-    return Told(**told.model_dump(), receipt=receipt(written, party, None if pack is None else pack.refusal_text))
+    way_out = None if pack is None else pack.refusal_text
+    return told.model_copy(update={"receipt": receipt(written, party, way_out)})
 
 
 def _sender(registry: Registry, name: Any) -> Sender | None:
