@@ -132,7 +132,7 @@ class Erasures:
         last = await self._others.last_message_ms(subject)
         row = await self._fetch(PENDING, subject)
         due = Due(*row[0]) if row else None
-        if due is not None and (stands(state, now) or returned(acts, due.requested_seq)):
+        if due is not None and (stands(state, now) or returned(acts, max(due.requested_seq, restricted_at(acts)))):
             due = None
         return File(history, acts, state, last, owed(self._others.rules(), acts, state, last, now), due)
 
@@ -147,27 +147,44 @@ class Erasures:
             return None
         until = due_ms(file.kept)
         restricted = restricted_at(file.acts)
-        if file.due is not None and until is not None and restricted:
+        if until is None:
+            return await self._erase(file, Due(subject, now, _last(file)), by, event_id)
+        if file.due is not None and restricted:
             (told,) = [one for one in file.history if one["seq"] == restricted]
-            return _done("restricted", subject, restricted, str(told.get("event_id", "")), told, file)
-        kind = EventKind.ERASURE if until is None else EventKind.RESTRICTION
-        due = Due(subject, now if until is None else until, file.acts[-1].seq if file.acts else 0)
-        before = await self._fetch(PENDING, subject)
-        await self._execute(REMEMBER, *due)
-        data = {"by": by} if until is None else {"by": by, "due_at": until, "kept": sorted(_kinds(file.kept))}
-        appended = await self._append(kind, event_id, subject, now, data)
-        if appended.refusal is not None or appended.seq is None:
-            await self._execute(FORGET, *due)
-            if before:
-                await self._execute(REMEMBER, *before[0])
+            event_id, now = told["event_id"], told["occurred_at"]
+        return await self._restrict(file, Due(subject, until, _last(file)), by, event_id, now)
+
+    async def _restrict(self, file: File, due: Due, by: str, name: str, now: int) -> Done | Refusal:
+        """Of a person who is restricted already this repeats the event, and so waits until it is in force."""
+        before = await self._fetch(PENDING, due.subject)
+        if file.due is None:
+            await self._execute(REMEMBER, *due)
+        data = {"by": by, "due_at": due.due_at, "kept": sorted({one.rule.what for one in file.kept})}
+        appended = await self._append(EventKind.RESTRICTION, name, due.subject, now, data)
+        if appended.refusal is not None:
+            await self._put_back(due, before)
             return appended.refusal
-        if kind is EventKind.ERASURE:
-            if not (appended.duplicate and stands(appended.state, now)):
-                await self._others.forget(subject)
-            await self._execute(FORGET, *due)
-        status: Literal["erased", "restricted"] = "erased" if kind is EventKind.ERASURE else "restricted"
-        first = [one for one in file.history if one["seq"] == appended.seq] or [{"occurred_at": now}]
-        return _done(status, subject, appended.seq, event_id, first[0], file, duplicate=appended.duplicate)
+        return _done("restricted", due.subject, appended, name, now, file)
+
+    async def _erase(self, file: File, due: Due, by: str, name: str) -> Done | Refusal:
+        before = await self._fetch(PENDING, due.subject)
+        await self._execute(REMEMBER, *due)
+        now = due.due_at
+        appended = await self._append(EventKind.ERASURE, name, due.subject, now, {"by": by})
+        if appended.refusal is not None:
+            await self._put_back(due, before)
+            return appended.refusal
+        if not (appended.duplicate and stands(appended.state, now)):
+            await self._others.forget(due.subject)
+        await self._execute(FORGET, *due)
+        at_ms = next((one["occurred_at"] for one in file.history if one["seq"] == appended.seq), now)
+        return _done("erased", due.subject, appended, name, at_ms, file)
+
+    async def _put_back(self, due: Due, before: Sequence[asyncpg.Record]) -> None:
+        """A demand whose event was refused leaves what was due before it."""
+        await self._execute(FORGET, *due)
+        for row in before:
+            await self._execute(REMEMBER, *row)
 
     async def run(self) -> None:
         """Carry out what is due until cancelled; outages are waited out."""
@@ -231,18 +248,11 @@ def acts_of(history: Sequence[dict[str, Any]]) -> Iterator[Act]:
         yield Act(one["seq"], EventKind(one["kind"]), at_ms, one.get("data"))
 
 
-def _kinds(kept: Sequence[Kept]) -> set[str]:
-    return {one.rule.what for one in kept}
+def _last(file: File) -> int:
+    return file.acts[-1].seq if file.acts else 0
 
 
 def _done(
-    status: Literal["erased", "restricted"],
-    subject: bytes,
-    seq: int,
-    event_id: str,
-    told: dict[str, Any],
-    file: File,
-    *,
-    duplicate: bool = True,
+    status: Literal["erased", "restricted"], subject: bytes, appended: Appended, name: str, at_ms: int, file: File
 ) -> Done:
-    return Done(status, subject, seq, event_id, duplicate, told["occurred_at"], file.kept)
+    return Done(status, subject, appended.seq or 0, name, appended.duplicate, at_ms, file.kept)

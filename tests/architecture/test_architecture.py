@@ -40,6 +40,7 @@ FOREIGN = {
     "psutil": {"local"},
     "phonenumbers": {"rules"},
     "cryptography": {"ledger"},
+    "jinja2": {"edge"},
     "msgpack": {"guard", "intake"},
 }
 """Who may import what is foreign: a room owns one foreign thing."""
