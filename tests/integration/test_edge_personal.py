@@ -1,5 +1,7 @@
 """A person's rights over HTTP: the whole file, restriction and erasure, the certificate, and their readable forms."""
 
+import html
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -247,6 +249,14 @@ async def test_the_pages_are_readable_and_hold_no_number(edge: Running) -> None:
     assert "192.0.2.1" in pages[0].text
     assert f"{to[:4]}{'*' * 8}{to[-2:]}" in pages[0].text
     assert "&lt;script&gt;" in pages[0].text
+    told = dict(
+        zip(
+            ("signed", "signature", "key"),
+            re.findall(r"<td><code>([^<]*)</code></td>", pages[1].text)[-3:],
+            strict=True,
+        )
+    )
+    assert holds(json.loads(html.unescape(told["signed"])), told["signature"], told["key"])
     wrong = await edge.http.get(path(to), params={"format": "pdf"})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "request.invalid")
 

@@ -227,6 +227,9 @@ async def test_a_second_demand_puts_nothing_off(part: Part) -> None:
     assert (second.duplicate, second.status) == (True, "restricted")
     assert (await part.row(to))["due_at"] == due
     assert await part.kinds(to) == ["grant", "restriction"]
+    part.appender.before = 1
+    with pytest.raises(LedgerUnavailable):  # also an answer that repeats waits until the guard has the state
+        await part.demand(to)
     part.clock.at = due
     late = await part.demand(to)
     assert late.status == "erased"
@@ -390,3 +393,15 @@ async def test_a_certificate_says_what_is_kept_and_no_byte_of_it_can_be_changed(
     assert not holds(stated, flipped.hex(), signed.key)
     assert not holds(stated, signed.signature, "00" * 31)
     assert not holds(stated, signed.signature, Keys(b"x" * 32, b"p" * 32).record_verify_key().hex())
+
+
+async def test_a_consent_recorded_while_the_demand_is_on_its_way_does_not_call_it_off(part: Part) -> None:
+    """The demand has read the history when the consent comes in; the restriction is recorded after it."""
+    to = number()
+    await part.grant(to, part.clock() - DAY)
+    await part.demand(to)
+    await part.pool.execute("UPDATE erasures_due SET requested_seq = 0 WHERE subject = $1", KEYS.subject(to))
+    file = await part.erasures.file(KEYS.subject(to))
+    assert file.due is not None
+    part.clock.at = file.due.due_at
+    assert await part.erasures.finish() == 1

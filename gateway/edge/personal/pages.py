@@ -20,6 +20,7 @@ from gateway.contract.ids import mask
 from gateway.edge.personal.export import PersonalData
 from gateway.edge.personal.words import KINDS, MEANINGS, STATUSES
 from gateway.ledger.certificate import Signed
+from gateway.ledger.events import canonical
 
 LIKE_A_NUMBER = re.compile(r"(?<![0-9])(?:\+?86)?1[3-9][0-9]{9}(?![0-9])")
 MAINLAND = "+86"
@@ -37,7 +38,11 @@ _templates = Environment(
 def certificate_page(signed: Signed, zone: ZoneInfo) -> str:
     """A signed certificate; times in `zone`."""
     return _templates.get_template("certificate.html").render(
-        c=signed.certificate, signature=signed.signature, key=signed.key, told=_telling(zone)
+        c=signed.certificate,
+        signature=signed.signature,
+        key=signed.key,
+        signed=canonical(signed.certificate).decode(),
+        told=_telling(zone),
     )
 
 
