@@ -30,7 +30,7 @@ from gateway.stream.codec import decode
 from tests.integration.recovery_rig import LANDING_S, SENDERS, Lanes, lanes, settings_for
 from tests.integration.test_deliver_hold import holding
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.fault
 
 DAY_MS = 86_400_000
 SHIPPING = Class.TRANSACTIONAL
