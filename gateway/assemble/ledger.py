@@ -1,4 +1,4 @@
-"""Ledger: permissions from PostgreSQL to the guard, and where it is asked to, the release of held messages.
+"""Ledger: permissions from PostgreSQL to the guard, erasures when they are due, and where asked to, held messages.
 
 It gives its sign of life only while Redis and the transparency log may be trusted: a Redis whose policy is changed to
 evict while we run, or a database that is not what the log has signed, stops every process within 10 s, as a dead ledger
@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from gateway import telemetry
 from gateway.assemble.hold import holding
 from gateway.assemble.parts import Parts, beside, ended, open_parts, until_told
+from gateway.assemble.personal import erasures
 from gateway.assemble.recovering import recovery
 from gateway.assemble.tree import attesting_of, log_of
 from gateway.contract.consent import Event, EventKind
@@ -63,11 +64,12 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
             sequencer.run,
         )
         async with beside(_record_packs(parts.appender, parts.packs)):
+            erasing = erasures(parts)
             if not with_hold:
-                await until_told(settings, projection.run())
+                await until_told(settings, projection.run(), erasing.run())
                 return
             async with beside(projection.run()) as projecting, holding(parts) as hold_loop:
-                await until_told(settings, hold_loop.run(), ended(projecting))
+                await until_told(settings, hold_loop.run(), ended(projecting), erasing.run())
 
 
 @asynccontextmanager

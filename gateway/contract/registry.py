@@ -26,7 +26,7 @@ SCOPE_FORMS = (
 )
 """The same in words."""
 ROLES = ("send", "consent", "read", "suppress", "operate")
-"""`operate`: breakers, erasure, everybody's messages. A carrier's callbacks need `carrier:<name>`."""
+"""`operate`: breakers, a person's file and its erasure, everybody's messages. Callbacks need `carrier:<name>`."""
 ROLE = rf"^({'|'.join(ROLES)}|carrier:[a-z0-9][a-z0-9_-]{{0,31}})$"
 
 

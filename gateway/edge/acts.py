@@ -190,10 +190,10 @@ async def append(caller: Caller, what: Event) -> Appended:
     return appended
 
 
-async def looked(caller: Caller, subject: bytes) -> None:
-    """Record that the client looks at a person's data (or at a list: subject `system`), before it is shown."""
-    who = Person(None, subject)
-    await append(caller, event(caller.client, EventKind.ACCESS, who, now_ms(), {}, event_id(caller.client, None)))
+async def looked(caller: Caller, subject: bytes, *seen: str) -> None:
+    """Record that the client looks at a person's data, or at a list (subject `system`), before `seen` is shown."""
+    who, data = Person(None, subject), {"seen": list(seen)}
+    await append(caller, event(caller.client, EventKind.ACCESS, who, now_ms(), data, event_id(caller.client, None)))
 
 
 def recorded(what: Event, appended: Appended) -> Recorded:

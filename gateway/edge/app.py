@@ -41,6 +41,7 @@ from gateway.edge.door import Door
 from gateway.edge.gate import Gate
 from gateway.edge.messages import hot_routes
 from gateway.edge.optin.routes import router as consent_pages
+from gateway.edge.personal.routes import router as personal_data
 from gateway.edge.problems import Refused, body_of, fields, new_trace
 
 OpenGate = Callable[[], AbstractAsyncContextManager[Gate]]
@@ -49,6 +50,7 @@ ROUTERS = (
     purposes.router,
     consents.router,
     recipients.router,
+    personal_data,
     suppressions.router,
     callbacks.router,
     breakers.router,

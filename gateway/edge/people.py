@@ -3,9 +3,9 @@
 Pure. What belongs to another client's sender is left out, numbers are masked, and times are RFC 3339 in UTC.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -16,6 +16,7 @@ from gateway.contract.registry import Client
 from gateway.edge.acts import Person
 from gateway.edge.auth import may_use
 from gateway.edge.times import of_ms, of_s, or_never
+from gateway.rules.retention import Kept, due_ms
 
 
 class Standing(BaseModel):
@@ -64,8 +65,49 @@ class RelationshipView(BaseModel):
         return cls(at=of_s(relationship.at), expires=or_never(relationship.expires), entry=relationship.entry)
 
 
+class KeptView(BaseModel):
+    """What outlasts a demand for erasure, under which law, since when it is counted and until when."""
+
+    what: str
+    title: str
+    title_zh: str
+    law: str
+    law_zh: str
+    since: datetime | None = None
+    until: datetime | None = None
+    """None: it stays."""
+
+    @classmethod
+    def of(cls, kept: Kept) -> "KeptView":
+        """As the rules count it."""
+        rule, since, until = kept
+        return cls(
+            what=rule.what,
+            title=rule.title,
+            title_zh=rule.title_zh,
+            law=rule.source.title,
+            law_zh=rule.source.title_zh,
+            since=None if since is None else of_ms(since),
+            until=None if until is None else of_ms(until),
+        )
+
+
+class Restricted(BaseModel):
+    """The person asked for erasure while a law still asks for the records: these are stored, and used for nothing."""
+
+    until: datetime | None = None
+    """When they are erased; none: any moment now."""
+    kept: list[KeptView]
+
+    @classmethod
+    def of(cls, kept: Sequence[Kept]) -> "Restricted":
+        """As the rules count it."""
+        due = due_ms(kept)
+        return cls(until=None if due is None else of_ms(due), kept=[KeptView.of(one) for one in kept])
+
+
 class Happened(BaseModel):
-    """One event of a person's history. What was erased, or cannot be read, has no `data`."""
+    """One event of a person's history. What was erased, is restricted or cannot be read has no `data`."""
 
     seq: int
     recorded_at: datetime
@@ -78,8 +120,10 @@ class Happened(BaseModel):
     """As recorded; times in it are Unix seconds."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Happened":
-        """As `ledger` tells it."""
+    def of(cls, row: Mapping[str, Any], restricted_seq: int = 0) -> Self:
+        """As `ledger` tells it. Of what was recorded up to `restricted_seq` no more is told than that it happened."""
+        if row["seq"] <= restricted_seq:
+            row = {name: row[name] for name in ("seq", "recorded_at", "kind")}
         at_ms = row.get("occurred_at")
         return cls.model_validate({**row, "occurred_at": None if at_ms is None else of_ms(at_ms)})
 
@@ -98,12 +142,22 @@ class PersonView(BaseModel):
     suppressions: list[Standing] = []
     preferences: dict[str, Preference] = {}
     """By sender, or `*`."""
+    restricted: Restricted | None = None
+    """Set while an erasure waits for the end of what the law asks to keep."""
     history: list[Happened] | None = None
 
 
 def visible(client: Client, owner: str) -> bool:
     """Whether a part of a state that belongs to a sender, or to all (`*`), may be shown to the client."""
     return owner == "*" or may_use(client, owner)
+
+
+def shown(client: Client, row: Mapping[str, Any]) -> bool:
+    """Whether an event may be shown to the client: it is about a sender of theirs, or about none."""
+    data = row.get("data")
+    if not isinstance(data, dict):
+        return True
+    return visible(client, str(data.get("sender") or owner_of(str(data.get("scope", "*")))))
 
 
 def owner_of(key: str) -> str:

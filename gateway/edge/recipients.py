@@ -1,8 +1,8 @@
-"""One person: what stands, what they want, leaving, and being forgotten.
+"""One person: what stands, what they want, and leaving. What is held about them and its erasure: `personal`.
 
 A path takes a number or a subject (32 hex digits). Whoever looks at a person's data leaves an ACCESS event first;
-without it nothing is shown. A withdrawal or an erasure is answered only after its block is in force and the fence of
-messages already claimed has passed (`ledger`): nothing it covers is submitted after the answer.
+without it nothing is shown. A withdrawal is answered only after its block is in force and the fence of messages already
+claimed has passed (`ledger`): nothing it covers is submitted after the answer.
 """
 
 from typing import Annotated
@@ -12,15 +12,15 @@ from fastapi import Path
 from gateway.contract.codes import Code
 from gateway.contract.consent import EventKind, PreferencesRequest, WithdrawRequest
 from gateway.contract.decision import Refusal
-from gateway.contract.registry import Client
 from gateway.edge import acts
 from gateway.edge.acts import Key, Recorded
 from gateway.edge.callers import Caller, need
-from gateway.edge.people import Happened, PersonView, owner_of, view, visible
+from gateway.edge.people import Happened, PersonView, Restricted, shown, view
+from gateway.edge.personal.parts import erasures
 from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
 from gateway.ledger import events
-from gateway.records import forms
+from gateway.rules.retention import restricted_at
 
 router = routes("recipients")
 Named = Annotated[
@@ -41,18 +41,13 @@ async def look_up(caller: Annotated[Caller, need("read")], number: Named) -> Per
     state = await reading.state(who.subject)
     if state is None:
         raise Refused(NOTHING)
-    await acts.looked(caller, who.subject)
-    history = [Happened.of(row) for row in await reading.history(who.subject) if _shown(caller.client, row)]
+    await acts.looked(caller, who.subject, "state", "history")
+    file = await erasures(caller.gate).file(who.subject)
+    hidden = restricted_at(file.acts)
+    history = [Happened.of(row, hidden) for row in file.history if shown(caller.client, row)]
     known = who.number or await reading.number(who.subject)
-    return view(caller.client, who, state, known).model_copy(update={"history": history})
-
-
-def _shown(client: Client, row: dict[str, object]) -> bool:
-    data = row.get("data")
-    if not isinstance(data, dict):
-        return True
-    owner = data.get("sender") or owner_of(str(data.get("scope", "*")))
-    return visible(client, str(owner))
+    restricted = None if file.due is None else Restricted.of(file.kept)
+    return view(caller.client, who, state, known).model_copy(update={"history": history, "restricted": restricted})
 
 
 @router.post("/v1/recipients/{number}/withdraw", response_model_exclude_none=True)
@@ -98,19 +93,3 @@ async def prefer(
 
 def _minutes(written: str) -> int:
     return int(written[:2]) * 60 + int(written[3:])
-
-
-@router.delete("/v1/recipients/{number}/personal-data", response_model_exclude_none=True)
-async def erase(caller: Annotated[Caller, need("operate")], number: Named, key: Given = None) -> Recorded:
-    """Forget the person. What stops messages stays, under a pseudonym, or they would be messaged again (PIPL 47)."""
-    gate, client = caller.gate, caller.client
-    who = acts.named(gate, number)
-    if await gate.reading.state(who.subject) is None:
-        raise Refused(NOTHING)
-    what = acts.event(
-        client, EventKind.ERASURE, acts.Person(None, who.subject), acts.now_ms(), {}, acts.event_id(client, key)
-    )
-    erased = acts.recorded(what, await acts.append(caller, what))
-    async with gate.pool.acquire() as conn:
-        await forms.forget(conn, who.subject)  # after a crash here, the rest goes when it expires
-    return erased

@@ -90,7 +90,7 @@ async def _of_one(caller: Caller, recipient: str) -> Suppressions:
     state = await caller.gate.reading.state(who.subject)
     if state is None:
         return Suppressions(suppressions=[])
-    await acts.looked(caller, who.subject)
+    await acts.looked(caller, who.subject, "suppressions")
     subject = who.subject.hex()
     return Suppressions(
         suppressions=[one.model_copy(update={"subject": subject}) for one in standing(caller.client, state)]
@@ -102,7 +102,7 @@ async def _listed(
 ) -> Suppressions:
     if sender is not None:
         acts.check(acts.sender_fault(caller.gate, caller.client, sender))
-    await acts.looked(caller, events.SYSTEM)
+    await acts.looked(caller, events.SYSTEM, "suppressions")
     why = None if reason is None else Reason[reason.upper()]
     rows = await caller.gate.reading.suppressions(sender, why, after, limit)
     shown = [_standing(row) for row in rows if visible(caller.client, owner_of(row.scope))]

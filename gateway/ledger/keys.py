@@ -153,7 +153,7 @@ class Keys:
         return hmac.digest(self._codes, f"{opt_in}\0{code}".encode(), hashlib.sha256)
 
     def sign_record(self, record: bytes) -> bytes:
-        """Ed25519 (RFC 8032) over a consent record's canonical bytes, 64 bytes; the key signs nothing else."""
+        """Ed25519 (RFC 8032) over the canonical bytes of a consent record or a certificate, 64 bytes."""
         return self._records.sign(record)
 
     def record_verify_key(self) -> bytes:

@@ -76,6 +76,15 @@ class Reading:
         }
         return [self._told(row, opened.get(rows.key_holder(row["kind"], subject))) for row in found]
 
+    async def whole_history(self, subject: bytes) -> list[dict[str, Any]]:
+        """Every event of one person, oldest first, however many."""
+        told: list[dict[str, Any]] = []
+        while page := await self.history(subject, told[-1]["seq"] if told else 0):
+            told += page
+            if len(page) < MOST_HISTORY:
+                break
+        return told
+
     async def suppressions(
         self, sender: str | None = None, reason: Reason | None = None, after: str | None = None, limit: int = 100
     ) -> list[Listed]:

@@ -145,11 +145,6 @@ async def cancel(conn: Connection, subject: bytes, sender: str | None, at: int) 
     )
 
 
-async def forget(conn: Connection, subject: bytes) -> None:
-    """Everything that waits of an erased person."""
-    await conn.execute("DELETE FROM opt_ins WHERE subject = $1", subject)
-
-
 async def purge(conn: Connection, now: int) -> int:
     """Delete what expired; how many there were."""
     done: str = await conn.execute("DELETE FROM opt_ins WHERE expires_at <= $1", now)

@@ -31,11 +31,15 @@ def references(raw: Mapping[str, Any]) -> Iterator[Problem]:
                 yield ("purposes", name, "windows"), f"unknown window {window!r}"
 
 
-def _tables(raw: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def _tables(
+    raw: Mapping[str, Any], path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
     for key, value in raw.items():
-        if isinstance(value, dict):
-            yield (*path, key), value
-            yield from _tables(value, (*path, key))
+        rows = enumerate(value) if path == () and isinstance(value, list) else ()
+        for place, table in [((*path, key), value), *((((*path, key, n), row)) for n, row in rows)]:
+            if isinstance(table, dict):
+                yield place, table
+                yield from _tables(table, place)
 
 
 def contradictions(table: shape.PackTable) -> Iterator[Problem]:
@@ -59,9 +63,20 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
     for key, (names, present) in needed.items():
         for name in sorted(set(names) - set(present)):
             yield (key,), f"{name} is missing"
+    yield from _retained(table.retention)
     for name, purpose in table.purposes.items():
         for key, what in _misfits(purpose):
             yield ("purposes", name, key), what
+
+
+def _retained(rows: tuple[shape.RetentionTable, ...]) -> Iterator[Problem]:
+    for n, row in enumerate(rows):
+        if row.since != shape.SINCE[row.what]:
+            yield ("retention", n, "since"), f"{row.what} are counted from the {shape.SINCE[row.what]}"
+        if row.what in [other.what for other in rows[:n]]:
+            yield ("retention", n, "what"), f"{row.what} have a row already"
+        if (row.keep == shape.FOR_GOOD) != (row.what == "refusals"):
+            yield ("retention", n, "keep"), "refusals are kept for good, and nothing else is"
 
 
 def _misfits(purpose: shape.PurposeTable) -> Iterator[tuple[str, str]]:

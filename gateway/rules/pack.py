@@ -60,6 +60,20 @@ class WindowRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """What outlasts a demand for erasure (`rules.retention`)."""
+
+    what: shape.What
+    months: int | None
+    """Calendar months; none: for good."""
+    zone: ZoneInfo
+    """Where its days begin and end."""
+    title: str
+    title_zh: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """What a message is for, and with it everything the pack asks of the message."""
 
@@ -123,6 +137,7 @@ class Pack:
     affirmative_words: frozenset[str]
     """What a person writes to confirm an opt-in of theirs, bare; never a refusal word."""
     promotional: Words
+    retention: tuple[Retention, ...]
     notice: str
     """That this pack is a default for a lawyer to review."""
     notice_zh: str
@@ -210,10 +225,16 @@ def compiled(table: shape.PackTable) -> Pack:
         refusal_words=frozenset(map(bare, (*table.refusal_words.words, *texts.accepted))),
         affirmative_words=frozenset(map(bare, table.affirmative_words.words)),
         promotional=Words(table.promotional.words),
+        retention=tuple(_retention(row, table) for row in table.retention),
         notice=table.notice,
         notice_zh=table.notice_zh,
         table=table,
     )
+
+
+def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:
+    zone, source = ZoneInfo(table.zone), _source(table, row.source)
+    return Retention(row.what, shape.months_of(row.keep), zone, row.title, row.title_zh, source)
 
 
 def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purpose:

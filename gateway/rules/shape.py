@@ -1,6 +1,7 @@
 """The shape of a pack file: every key it may have, its type and its notation.
 
-Owns the models that a pack's TOML is checked against, and its notations: periods ("10m") and limits ("5/1h", "3/day").
+Owns the models that a pack's TOML is checked against, and its notations: periods ("10m"), limits ("5/1h", "3/day") and
+how long a record is kept ("5 months", "for good").
 Pure; a value that does not fit is an error with its path, which `pack` turns into file and line.
 """
 
@@ -16,6 +17,8 @@ from gateway.contract.decision import Basis, Class
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PERIOD = re.compile(r"([1-9][0-9]{0,4})([smhd])")
 _LIMIT = re.compile(r"([1-9][0-9]?)/(day|[1-9][0-9]{0,4}[smhd])")
+_KEEP = re.compile(r"([1-9][0-9]?) months")
+FOR_GOOD = "for good"
 MAX_LIMIT = 64
 """The longest log of times a window keeps (`guard`)."""
 
@@ -45,6 +48,16 @@ def limit_of(written: str) -> Limit:
     return Limit(int(match[1]), _UNITS_MS["d"] if calendar else period_ms(match[2]), calendar)
 
 
+def months_of(written: str) -> int | None:
+    """How many calendar months "5 months" names; none for "for good"; ValueError for anything else."""
+    if written == FOR_GOOD:
+        return None
+    match = _KEEP.fullmatch(written)
+    if match is None:
+        raise ValueError(f"not a time to keep such as 5 months, or for good: {written!r}")
+    return int(match[1])
+
+
 def is_limit(written: str) -> bool:
     """Whether a purpose's window is a limit of its own; otherwise it names a shared window."""
     return "/" in written
@@ -69,6 +82,11 @@ def _window(written: str) -> str:
     return _limit(written) if is_limit(written) else written
 
 
+def _keep(written: str) -> str:
+    months_of(written)
+    return written
+
+
 def _zone(written: str) -> str:
     try:
         ZoneInfo(written)
@@ -86,6 +104,7 @@ Time = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]
 Period = Annotated[str, AfterValidator(_period)]
 Written = Annotated[str, AfterValidator(_limit)]
 Windowed = Annotated[str, AfterValidator(_window)]
+Keep = Annotated[str, AfterValidator(_keep)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ReasonName = Literal["opt_out", "complaint", "dead_number", "manual", "carrier", "regulator"]
 
@@ -196,6 +215,23 @@ class WindowTable(_Table):
     source: Name
 
 
+What = Literal["consent_records", "send_records", "refusals"]
+Since = Literal["end", "sending", "refusal"]
+SINCE: dict[What, Since] = {"consent_records": "end", "send_records": "sending", "refusals": "refusal"}
+"""From when each kind of record may be counted: what a law means by it is not a pack's to change."""
+
+
+class RetentionTable(_Table):
+    """What outlasts a demand for erasure: which records, how long, counted from what, under which law."""
+
+    what: What
+    keep: Keep
+    since: Since
+    title: Text
+    title_zh: Text
+    source: Name
+
+
 class PurposeTable(_Table):
     """One purpose: the row of the table a client's developer reads."""
 
@@ -269,4 +305,5 @@ class PackTable(_Table):
     bases: dict[Basis, BasisTable]
     windows: dict[Shared, WindowTable] = {}
     rules: dict[RuleName, RuleTable]
+    retention: tuple[RetentionTable, ...] = ()
     purposes: Annotated[dict[Dotted, PurposeTable], Field(min_length=1)]

@@ -289,19 +289,6 @@ async def test_times_are_written_in_utc(edge: Running) -> None:
     assert all(written.endswith("Z") for written in (*found, consent["at"], first["occurred_at"], first["recorded_at"]))
 
 
-async def test_erasure_forgets_the_person_and_keeps_the_opt_out(edge: Running) -> None:
-    to = number()
-    await post(edge, "/v1/consents", grant(to))
-    await post(edge, f"/v1/recipients/{to}/withdraw", {"sender": "acme", "reason": "no"})
-    erased = await edge.http.delete(f"/v1/recipients/{to}/personal-data")
-    assert erased.status_code == 200, erased.text
-    seen = (await edge.http.get(f"/v1/recipients/{to}")).json()
-    assert seen["consents"] == {}
-    assert [one["reason"] for one in seen["suppressions"]] == ["opt_out"]
-    problem(await post(edge, "/v1/consents", grant(to)), 409, "consent.opted_out")
-    problem(await edge.http.delete(f"/v1/recipients/{number()}/personal-data"), 404, "not_found")
-
-
 async def test_a_withdrawal_by_subject_and_of_topics(edge: Running) -> None:
     to = number()
     subject = (await post(edge, "/v1/consents", grant(to, topics=["marketing", "invite"]))).json()["subject"]

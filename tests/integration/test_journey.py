@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -250,23 +251,49 @@ async def test_support_finds_messages_by_recipient_and_reference(gate: Gateway) 
     assert [row["id"] for row in by_ref] == [first["id"]]
 
 
-async def test_an_erased_person_is_forgotten_and_not_messaged_again(gate: Gateway) -> None:
+async def test_a_person_who_asks_for_erasure_is_restricted_and_not_messaged_again(gate: Gateway) -> None:
     to = await gate.customer()
     sent = await gate.send(shipping(to))
     await gate.until(sent["id"], "delivered")
     assert (await gate.http.get(f"/v1/recipients/{to}")).json()["number"] == f"+861********{to[-2:]}"
     await gate.ok(f"/v1/recipients/{to}/withdraw", {"sender": "acme", "reason": "asked"})
-    erased = await gate.http.delete(f"/v1/recipients/{to}/personal-data")
-    assert erased.status_code == 200, erased.text
-    seen = (await gate.http.get(f"/v1/recipients/{erased.json()['subject']}")).json()
-    assert "number" not in seen
+    asked = await gate.http.delete(f"/v1/recipients/{to}/personal-data")
+    assert asked.status_code == 200, asked.text
+    certificate = asked.json()["certificate"]
+    kept = {row["what"]: row["until"] for row in certificate["kept"]}
+    assert kept["consent_records"] == kept["send_records"] == certificate["erasure_due"]
+    seen = (await gate.http.get(f"/v1/recipients/{asked.json()['subject']}")).json()
     assert seen["relationships"] == {}
+    assert len(seen["restricted"]["kept"]) == 3
     assert [row["reason"] for row in seen["suppressions"]] == ["opt_out"]
+    file = (await gate.http.get(f"/v1/recipients/{to}/personal-data")).json()
+    assert (file["messages"], file["replies"]) == ([], [])
     refused = await gate.post("/v1/messages", shipping(to))
     assert refused.status_code == 403
     await gate.orders([to])
     refused = await gate.post("/v1/messages", shipping(to))
     assert (refused.status_code, refused.json()["code"]) == (403, "suppressed")
+
+
+async def test_an_erased_person_is_forgotten_by_the_ledger_process_when_it_is_due(gate: Gateway) -> None:
+    to = number()
+    body = {"recipient": to, "scope": "all", "reason": "manual"}
+    subject = (await gate.ok("/v1/suppressions", body))["subject"]
+    waiting = "SELECT count(*) FROM erasures_due WHERE subject = $1"
+    connection = await asyncpg.connect(gate.env["ASSENT_DATABASE_URL"])
+    try:
+        await connection.execute("INSERT INTO erasures_due VALUES ($1, 1, 1)", bytes.fromhex(subject))
+        gate.kill("ledger")
+        await gate.restart("ledger")
+        async with asyncio.timeout(20):
+            while await connection.fetchval(waiting, bytes.fromhex(subject)):  # noqa: ASYNC110 - another process erases
+                await asyncio.sleep(0.1)
+    finally:
+        await connection.close()
+    seen = (await gate.http.get(f"/v1/recipients/{subject}")).json()
+    assert "number" not in seen
+    assert [row["kind"] for row in seen["history"]] == ["erasure", "access"]
+    assert [row["reason"] for row in seen["suppressions"]] == ["manual"]
 
 
 async def test_a_stopped_scope_keeps_what_waits_until_a_person_resumes_it(gate: Gateway) -> None:

@@ -1,9 +1,11 @@
 """What an operator types: refusals in one line, registrations that mean something, and a Redis that may evict."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,13 @@ from typer.testing import CliRunner
 
 from gateway.assemble.preparing import demo_form
 from gateway.cli import app
+from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import Client, Sender
+from gateway.guard.guard import Guard
+from gateway.ledger import events
+from gateway.ledger.appender import Appender
+from gateway.ledger.certificate import holds
+from gateway.ledger.keys import Keys
 from gateway.local.parts import Part, free_port
 from gateway.records import registry
 
@@ -197,6 +205,65 @@ def test_a_replaced_sender_keeps_its_carrier(operator: Operator) -> None:
     words = ("acme", "--signature", "Acme", "--service-port", "10690001", "--marketing-port", "10690002")
     assert operator.types("sender", "add", *words, "--cap-per-day", "9", "--replace")[0] == 0
     assert registered(operator).senders == (ACME.model_copy(update={"carrier": "http", "cap_per_day": 9}),)
+
+
+# --- a person's rights ---------------------------------------------------------------------------------------------
+
+
+def recorded(operator: Operator, to: str) -> str:
+    """A person with a consent; their subject."""
+
+    async def grant() -> str:
+        keys = Keys(bytes.fromhex(operator.env["ASSENT_MASTER_KEY"]), bytes.fromhex(operator.env["ASSENT_PEPPER"]))
+        guard = await Guard.connect(operator.env["ASSENT_REDIS_URL"])
+        async with asyncpg.create_pool(operator.env["ASSENT_DATABASE_URL"], min_size=1, max_size=1) as pool:
+            appender = Appender(pool, keys, guard)
+            await appender.start()
+            subject = keys.subject(to)
+            data = events.grant("acme", ["marketing"], evidence={"phone": to, "ip": "192.0.2.1"})
+            now = int(time.time() * 1000)
+            act = {"number": to, "subject": subject, "occurred_at_ms": now, "data": data}
+            await appender.append([Event(event_id=to, kind=EventKind.GRANT, **act)])
+            await appender.stop()
+        await guard.close()
+        return subject.hex()
+
+    return asyncio.run(grant())
+
+
+def test_a_person_is_exported_and_erased_by_subject_number_or_stdin(operator: Operator, tmp_path: Path) -> None:
+    to = "+8613500000001"
+    subject = recorded(operator, to)
+    status, text, _ = operator.types("person", "export", subject, "--by", "Li Lei")
+    assert status == 0
+    file = json.loads(text)
+    assert file["events"][0]["data"]["evidence"]["ip"] == "192.0.2.1"
+    page = tmp_path / "file.html"
+    done = CliRunner().invoke(app, ["person", "export", "-", "--out", str(page)], env=operator.env, input=f"{to}\n")
+    assert done.exit_code == 0, done.stderr
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert to[3:] not in page.read_text()
+    assert "192.0.2.1" in page.read_text()
+    certificate = tmp_path / "certificate.json"
+    assert operator.types("person", "erase", to, "--out", str(certificate))[0] == 0
+    signed = json.loads(certificate.read_text())
+    assert signed["certificate"]["status"] == "restricted"
+    assert holds(signed["certificate"], signed["signature"], signed["key"])
+    readable = tmp_path / "certificate.html"
+    assert operator.types("person", "erase", subject, "--out", str(readable))[0] == 0
+    assert "Certificate of erasure" in readable.read_text()
+    file = json.loads(operator.types("person", "export", subject)[1])
+    assert "data" not in file["events"][0]
+    assert file["person"]["restricted"]["kept"]
+    looks = [one for one in file["events"] if one["kind"] == "access"]
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize("verb", ["export", "erase"])
+def test_nobody_and_no_number_are_said_without_repeating_them(operator: Operator, verb: str) -> None:
+    recorded(operator, "+8613500000002")
+    assert operator.is_refused("person", verb, "+8613500000009") == "nothing is recorded about this recipient"
+    assert operator.is_refused("person", verb, "12345").startswith("neither a mobile number")
 
 
 # --- parts that are away, or wrong ---------------------------------------------------------------------------------

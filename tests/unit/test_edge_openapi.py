@@ -28,10 +28,12 @@ CONTRACT = {
     "get /v1/messages/{id}", "get /v1/purposes", "post /v1/consents", "post /v1/consents/batch",
     "post /v1/relationships", "post /v1/relationships/batch", "post /v1/recipients/{number}/withdraw",
     "get /v1/recipients/{number}",
-    "put /v1/recipients/{number}/preferences", "delete /v1/recipients/{number}/personal-data", "post /v1/suppressions",
+    "put /v1/recipients/{number}/preferences", "delete /v1/recipients/{number}/personal-data",
+    "get /v1/recipients/{number}/personal-data", "post /v1/suppressions",
     "get /v1/suppressions", "delete /v1/suppressions", "post /v1/carriers/{carrier}/receipts",
     "post /v1/carriers/{carrier}/replies", "get /v1/breakers", "post /v1/breakers/{scope}/open",
     "post /v1/breakers/{scope}/close", "post /v1/forms", "get /v1/forms/{id}",
+    "get /v1/evidence/{id}", "get /v1/ledger/checkpoint", "get /v1/ledger/keys", "get /v1/ledger/tile/{path}",
     "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
 }  # fmt: skip
 

@@ -108,6 +108,15 @@ def test_the_pack_names_itself_and_its_limits(cn: Pack) -> None:
     assert "cn" in packs.names()
 
 
+def test_what_is_kept_is_the_laws(cn: Pack) -> None:
+    kept = [(rule.what, rule.months, rule.source.kind, rule.zone.key) for rule in cn.retention]
+    assert kept == [
+        ("consent_records", 5, "law", "Asia/Shanghai"),
+        ("send_records", 5, "law", "Asia/Shanghai"),
+        ("refusals", None, "law", "Asia/Shanghai"),
+    ]
+
+
 def test_relationships_end_by_their_record_else_by_their_kind(cn: Pack) -> None:
     assert cn.expires_s(Kind.ORDER, 1_000, None) == 1_000 + 180 * 86_400
     assert cn.expires_s(Kind.BOOKING, 1_000, None) == 1_000 + 7 * 86_400
@@ -188,6 +197,22 @@ EDITS: dict[str, Edit] = {  # after what, what is replaced, by what, what is sai
         "basis: a relationship needs kinds",
     ),
     "a yes that is a no": ("[affirmative_words]", '"Y", "YES"', '"Y", "R"', "words: 'R' is empty, or refuses"),
+    "a time to keep that is none": ("[[retention]]", '"5 months"', '"153 days"', "keep: not a time to keep such as"),
+    "a record without its law": (
+        "[[retention]]",
+        '"order_31_records"',
+        '"hearsay"',
+        "source: unknown source 'hearsay'",
+    ),
+    "counted from something else": (
+        'what = "send_records"',
+        'since = "sending"',
+        'since = "end"',
+        "since: send_records are counted from the sending",
+    ),
+    "kept for good": ('what = "send_records"', '"5 months"', '"for good"', "keep: refusals are kept for good"),
+    "a record of no kind": ("[[retention]]", '"send_records"', '"gossip"', "what: Input should be"),
+    "a record twice": ('what = "send_records"', '"refusals"', '"consent_records"', "what: consent_records have a row"),
     "a class left out": ("[classes.consent]", "[classes.consent]", "[classes.other]", "classes.other"),
 }
 

@@ -1,0 +1,76 @@
+"""What message rows and replies say about one person, for their own rights.
+
+Reads `messages` and `replies`; deletes from `replies` alone. Rows of messages hold no number and no text: they keep the
+pseudonym until their day is dropped (`partitions`), because receipts, refunds and windows still find a message by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from asyncpg import Pool, Record
+
+from gateway.contract.decision import Status
+from gateway.records.timeline import STATUS_NUMBERS
+
+DEADLINE_S = 2.0
+MOST_REPLIES = 1_000
+_NEVER_SENT = [STATUS_NUMBERS[one] for one in (Status.HELD, Status.CANCELLED, Status.REJECTED, Status.EXPIRED)]
+_QUEUED = STATUS_NUMBERS[Status.QUEUED]
+_HANDED = [STATUS_NUMBERS[one] for one in (Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.UNKNOWN)]
+# A message counts from when a carrier first had it; one that is queued may have gone, so it counts from its acceptance.
+_LAST = """
+SELECT greatest(
+    (SELECT max(at) FROM (
+        SELECT coalesce(
+            min((step->>0)::bigint) FILTER (WHERE (step->>1)::int = ANY($2)),
+            min((step->>0)::bigint) FILTER (WHERE (step->>1)::int = $3 AND m.status <> ALL($4))
+        ) AS at FROM messages m, json_array_elements(m.timeline) AS step WHERE m.subject = $1 GROUP BY m.id
+    ) AS sent),
+    (SELECT max(received_at) FROM replies WHERE subject = $1)
+)
+"""
+_REPLIES = """
+SELECT port, meaning, scope, at, received_at FROM replies WHERE subject = $1 ORDER BY received_at DESC LIMIT $2
+"""
+
+
+class Said(NamedTuple):
+    """A reply of the person: to which port, what it meant, what it withdrew. Times are Unix milliseconds."""
+
+    port: str
+    meaning: str
+    scope: str | None
+    at: int
+    received_at: int
+
+
+class Personal:
+    """One person's part of the tables, over one pool; every call ends within `deadline_s` or raises TimeoutError."""
+
+    def __init__(self, pool: Pool[Any], deadline_s: float = DEADLINE_S) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+
+    async def last_message_ms(self, subject: bytes) -> int | None:
+        """When the last message went to the person, or came from them; none where none is known."""
+        (row,) = await self._fetch(_LAST, subject, _HANDED, _QUEUED, _NEVER_SENT)
+        at: int | None = row[0]
+        return at
+
+    async def replies(self, subject: bytes, limit: int = MOST_REPLIES) -> list[Said]:
+        """The newest replies first."""
+        return [Said(*row) for row in await self._fetch(_REPLIES, subject, limit)]
+
+    async def forget(self, subject: bytes) -> None:
+        """Delete what is noted about the person's replies; again is harmless."""
+        await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
+
+    async def cancel(self, subject: bytes) -> None:
+        """Delete what waits for the person's own confirmation: an opt-in asked for before the erasure."""
+        await self._fetch("DELETE FROM opt_ins WHERE subject = $1", subject)
+
+    async def _fetch(self, query: str, *args: object) -> list[Record]:
+        async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
+            return await conn.fetch(query, *args)
