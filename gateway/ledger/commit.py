@@ -18,7 +18,6 @@ import asyncpg
 from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind, State, Suppression
 from gateway.contract.decision import Refusal
-from gateway.contract.ids import lane_of
 from gateway.ledger import events, rows
 from gateway.ledger.events import SYSTEM, VERSION, same_effect
 from gateway.ledger.keys import NUMBER_BOUND, SALT_BYTES, Keys, commit
@@ -177,7 +176,7 @@ async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -
 
 async def _store(connection: Connection, batch: Batch) -> None:
     people = list(batch.changed.values())
-    stated = [(person.subject, person.state) for person in people if person.state is not None]
+    stated = [rows.stated(person.subject, person.state) for person in people if person.state is not None]
     moved = await connection.fetchval(
         rows.APPEND,
         *([list(column) for column in zip(*batch.written, strict=True)]),
@@ -188,10 +187,7 @@ async def _store(connection: Connection, batch: Batch) -> None:
         [person.wrapped for person in people],
         [person.number for person in people],
         [person.erased_at for person in people],
-        [subject for subject, _ in stated],
-        [state.seq for _, state in stated],
-        [lane_of(subject) for subject, _ in stated],
-        [rows.encode_state(state) for _, state in stated],
+        *([row[at] for row in stated] for at in range(len(rows.STATED))),
         batch.head + len(batch.written),
         batch.head,
     )

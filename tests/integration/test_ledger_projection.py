@@ -39,6 +39,11 @@ class Interrupted(Guard):
             await self.before_apply()
         return await super().apply_encoded(states, blocking=blocking)
 
+    async def fill(self, states: Sequence[tuple[bytes, bytes]]) -> None:
+        if self.before_apply is not None:
+            await self.before_apply()
+        await super().fill(states)
+
 
 @pytest.fixture(scope="module")
 async def pool(database_url: str) -> AsyncIterator[Any]:
