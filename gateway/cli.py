@@ -9,7 +9,8 @@ until a command runs, so `--help` answers at once.
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -38,6 +39,8 @@ clients = typer.Typer(no_args_is_help=True, help="Internal services that may sen
 app.add_typer(clients, name="client")
 senders = typer.Typer(no_args_is_help=True, help="Brands messages are sent for (签名与端口).")
 app.add_typer(senders, name="sender")
+audits = typer.Typer(no_args_is_help=True, help="Look whether two parts say the same (核对).")
+app.add_typer(audits, name="audit")
 
 CLASSES = ("verification", "transactional", "marketing", "consent")
 
@@ -81,6 +84,32 @@ def _run(work: Coroutine[Any, Any, Any], *, brief: bool = False) -> Any:
             return runner.run(work)
     except Exception as fault:  # noqa: BLE001 - its own text may quote a person
         _end(fault, told(fault, brief=brief))
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of a long command: what it is told is the stage, how much is done, how much there is."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=None, rate="")
+            speed = bar.tasks[tasks[stage]].speed or 0
+            bar.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.0f}/s")
+
+        yield progress
 
 
 def _end(fault: Exception, said: str | None) -> NoReturn:
@@ -218,34 +247,53 @@ def rebuild(home: Home = HERE) -> None:
 
         assent rebuild
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from gateway.assemble import commands
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=None, rate="")
-            speed = bar.tasks[tasks[stage]].speed or 0
-            bar.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.0f}/s")
-
+    with _bar() as progress:
         filled = _run(commands.rebuild(_settings(home), progress), brief=True)
     for n, seconds, what in (
         (filled.recipients, filled.recipients_s, "recipients from PostgreSQL"),
         (filled.messages, filled.messages_s, "records of the last day from Kafka"),
     ):
         typer.echo(f"{n:,} {what}, {n / seconds if seconds else n:,.0f} a second")
+
+
+@audits.command("cache")
+def audit_cache(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put right what is wrong; entries of nobody PostgreSQL knows are removed.")
+    ] = False,
+    home: Home = HERE,
+) -> None:
+    """Compare every recipient's permissions in Redis with PostgreSQL, traffic going on (核对缓存).
+
+    Exit status 1 when something differs and was not repaired. An empty Redis is filled faster by `assent rebuild`.
+
+    Examples:
+
+        assent audit cache
+
+        assent audit cache --repair
+    """
+    from gateway.assemble import commands
+
+    with _bar() as progress:
+        found = _run(commands.audit_cache(_settings(home), progress, repair=repair), brief=True)
+    rate = found.recipients / found.seconds if found.seconds else found.recipients
+    typer.echo(f"{found.recipients:,} recipients in PostgreSQL, {rate:,.0f} a second")
+    counts = {"equal": found.equal} | {verdict.value: count for verdict, count in found.wrong.items()}
+    typer.echo("Redis: " + ", ".join(f"{count:,} {word}" for word, count in counts.items()))
+    for count, what in (
+        (found.copies, "encoded copies in PostgreSQL are not what their state says"),
+        (len(found.ahead), "lanes are ahead of PostgreSQL: see docs/runbook.md before anything is flushed"),
+        (len(found.cold), "lanes are empty or being filled: the ledger process fills them, or `assent rebuild`"),
+        (found.repaired, "repaired"),
+        (found.copied, "encoded copies written"),
+    ):
+        if count:
+            typer.echo(f"{count:,} {what}")
+    if not found.agrees:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -38,10 +38,9 @@ from gateway.guard.record import RecordView
 from gateway.guard.restoring import Person, Rebound, Restored, Stamps
 from gateway.guard.scripts import script
 from gateway.guard.server import Server, Standalone
+from gateway.guard.slices import CALL, sliced
 
 T = TypeVar("T")
-CALL = 64
-"""Messages in one call: 500 would hold the server for 7 ms."""
 FILL = 256
 """States in one call of `fill`: a fraction of a millisecond where nothing is there, one where something is."""
 FLIGHTS = 4
@@ -295,27 +294,7 @@ class Guard:
     async def _sliced(
         self, items: Sequence[Any], lane: Callable[[Any], int], call: Callable[[Sequence[Any]], Any], most: int = CALL
     ) -> list[T]:
-        """At most `most` a call, in order; on a cluster one lane a call, lanes side by side."""
-        if self._server.mixes_lanes:
-            if len(items) <= most:
-                return list(await call(items)) if items else []
-            answers: list[T] = []
-            for start in range(0, len(items), most):
-                answers += await call(items[start : start + most])
-            return answers
-        lanes: dict[int, list[int]] = {}
-        for at, item in enumerate(items):
-            lanes.setdefault(lane(item), []).append(at)
-        placed: list[Any] = [None] * len(items)
-
-        async def one_lane(places: list[int]) -> None:
-            for start in range(0, len(places), most):
-                part = places[start : start + most]
-                for at, answer in zip(part, await call([items[at] for at in part]), strict=True):
-                    placed[at] = answer
-
-        await asyncio.gather(*(one_lane(places) for places in lanes.values()))
-        return placed
+        return await sliced(items, lane, call, most=most, mixes_lanes=self._server.mixes_lanes)
 
 
 def _lane_keys(items: Sequence[VoidAsk]) -> list[bytes]:
