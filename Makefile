@@ -6,6 +6,7 @@ PY := .venv/bin/python
 HOME_DIR ?= .assent
 PORT ?= 8080
 TESTS ?= tests
+JOBS ?= 2
 HOST ?= http://127.0.0.1:8080
 RATE ?= 200
 DURATION ?= 60
@@ -16,8 +17,13 @@ help: ## this list
 run: venv ## run everything on this machine (assent up): PORT=8080 HOME_DIR=.assent
 	@exec $(PY) -m gateway up --home "$(HOME_DIR)" --port $(PORT)
 
-test: venv-dev ## every test, on real Valkey, Kafka and PostgreSQL: TESTS=tests/unit
-	@exec $(PY) -m pytest $(TESTS)
+test: venv-dev ## every test, on real Valkey, Kafka and PostgreSQL: TESTS=tests/unit JOBS=1
+ifeq ($(origin TESTS), file)
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(TESTS) --ignore=tests/fault; others=$$?; \
+		$(PY) -m pytest -q tests/fault && exit $$others
+else
+	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+endif
 
 unit: venv-dev ## the tests that start nothing
 	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture

@@ -1,9 +1,9 @@
-"""One stack of real parts for the whole run, started when the first test needs it.
+"""One stack of real parts for each of the run's workers, started when its first test needs it.
 
 `ASSENT_REDIS_URL`, `ASSENT_KAFKA_BOOTSTRAP` and `ASSENT_DATABASE_URL` replace a part: tests then use only the database
 number that the Redis address names, topics under `topic_prefix`, and databases of their own. Parts die with this
 process however it ends; a folder left behind by a killed run is removed by the next.
-A suite over its budget fails the run, and so does a skipped test when `CI` is set.
+A file's tests stay on one worker. A suite over its budget fails the run, and so does a skipped test when `CI` is set.
 """
 
 import asyncio
@@ -27,22 +27,28 @@ import redis
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
 
 BUDGETS_S = {"unit": 90, "properties": 90, "architecture": 90, "integration": 240, "fault": 300, "carriers": 90}
-"""Seconds a suite may take; `unit`, `properties` and `architecture` share one budget."""
+"""Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
 SHARED = {"properties": "unit", "architecture": "unit"}
 PREFIX = "assent-test-"
 
 _spent_s: dict[str, float] = {}
 _skipped: list[str] = []
+_workers = 1
 
 
 # --- budgets and skips ---------------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global _workers  # noqa: PLW0603 - pytest's hooks share nothing else
+    _workers = max(1, int(getattr(config.option, "numprocesses", None) or 1))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     suite = Path(report.nodeid.split("::")[0]).parts[1:2]
     name = suite[0] if suite else "other"
     name = SHARED.get(name, name)
-    _spent_s[name] = _spent_s.get(name, 0.0) + report.duration
+    _spent_s[name] = _spent_s.get(name, 0.0) + report.duration / _workers
     if report.skipped:
         _skipped.append(report.nodeid)
 
@@ -57,7 +63,7 @@ def _faults() -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.OK and _faults():
+    if exitstatus == pytest.ExitCode.OK and not os.environ.get("PYTEST_XDIST_WORKER") and _faults():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

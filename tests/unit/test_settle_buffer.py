@@ -78,7 +78,12 @@ def test_a_nul_in_a_carriers_words_does_not_stop_settlement() -> None:
     assert (buffer.unresolved[0].raw_code, buffer.unresolved[0].carrier_id) == ("AB", "1")
 
 
-@pytest.mark.parametrize("ref", ["ours", "", new_id(1, T0 - 50 * 86_400_000), "0199c82c-c000-4ccd-bd47-173745e46313"])
+LONG_AGO = new_id(1, T0 - 50 * 86_400_000)
+
+
+@pytest.mark.parametrize(
+    "ref", ["ours", "", LONG_AGO, "0199c82c-c000-4ccd-bd47-173745e46313"], ids=["word", "none", "old", "not v7"]
+)
 def test_a_reference_that_cannot_be_ours_is_looked_up_by_the_carriers_id(ref: str) -> None:
     buffer = Buffer(NAMES)
     add(buffer, NAMES.receipts, receipt(ref=ref))

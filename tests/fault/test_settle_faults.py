@@ -19,7 +19,7 @@ from gateway.settle.settle import Settle
 from gateway.stream import Reader
 from tests.integration.settle_world import DELIVERED, World, a_world, accepted, receipt, submitted
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.fault
 
 
 @pytest.fixture(scope="module")
