@@ -284,8 +284,9 @@ def audit_cache(
     counts = {"equal": found.equal} | {verdict.value: count for verdict, count in found.wrong.items()}
     typer.echo("Redis: " + ", ".join(f"{count:,} {word}" for word, count in counts.items()))
     for count, what in (
+        (found.beyond, "of them claim an event that PostgreSQL does not have: docs/runbook.md, The cache differs"),
         (found.copies, "encoded copies in PostgreSQL are not what their state says"),
-        (len(found.ahead), "lanes are ahead of PostgreSQL: see docs/runbook.md before anything is flushed"),
+        (len(found.ahead), "lanes are ahead of PostgreSQL, nothing is repaired: see docs/runbook.md before any flush"),
         (len(found.cold), "lanes are empty or being filled: the ledger process fills them, or `assent rebuild`"),
         (found.repaired, "repaired"),
         (found.copied, "encoded copies written"),

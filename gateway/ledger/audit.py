@@ -5,10 +5,12 @@ takes are believed. What is not the same at first sight is looked at again: Redi
 Redis holds was committed before, so a difference that is no fault can only be that Redis is behind; it is one when
 Redis still lacks, `sum(WAITS_S)` later, what was committed before the last wait.
 
-Repair writes what is behind or missing through the guarded apply, as every other process does. What Redis holds of a
-`seq` that PostgreSQL does not have, or in other bytes, or of nobody PostgreSQL knows, was never written by us: it is
-replaced or removed by compare-and-set, for a permission without an event must not stand. Everything repaired is looked
-at once more. Cursors are looked at and never moved: lanes are filled by the ledger process or `assent rebuild`.
+Repair writes what is behind or missing through the guarded apply, as every other process does. What Redis holds in
+other bytes, of a `seq` that is another person's, or of nobody PostgreSQL knows, was never written by us: it is replaced
+or removed by compare-and-set, for a permission without an event must not stand. What claims an event *beyond* the
+ledger's head is left: after PostgreSQL was restored from a backup it may be the last that is known of an opt-out. While
+a lane's cursor is ahead nothing at all is repaired, for the same reason. Everything repaired is looked at once more.
+Cursors are never moved here: lanes are filled by the ledger process or `assent rebuild`.
 If this stops half-way nothing is half done: begin again.
 """
 
@@ -76,6 +78,8 @@ class Report:
     """Everybody PostgreSQL knows."""
     wrong: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
     repaired: int = 0
+    beyond: int = 0
+    """Of `wrong`, entries that claim an event after the ledger's last: they are never repaired."""
     copies: int = 0
     """States whose encoded copy in PostgreSQL is not what the state says: what a rebuild would put into Redis."""
     copied: int = 0
@@ -83,7 +87,7 @@ class Report:
     cold: list[int] = field(default_factory=list)
     """Lanes that are empty or being filled; nothing is sent from them until then, so this is no difference."""
     ahead: list[int] = field(default_factory=list)
-    """Lanes whose cursor says more than PostgreSQL has: another database, or a restored backup."""
+    """Lanes whose cursor says more than PostgreSQL has: another database, or a restored backup. Nothing is repaired."""
     seconds: float = 0.0
 
     @property
@@ -127,10 +131,13 @@ class _Audit:
         self._again = _Flights(LOOKS)
         self._total = 0
         self._entries = 0
+        self._strangers: set[bytes] = set()
         self.report = Report()
 
     async def run(self) -> None:
         """Everybody PostgreSQL knows, then everybody Redis holds, then the lanes."""
+        await self._look_at_lanes()
+        self._repair = self._repair and not self.report.ahead
         self._total = await self._pool.fetchval(COUNT, timeout=QUERY_S * 6)
         await self._each(self._recipients(), self._compare)
         await self._each(self._cache.subjects(), self._search)
@@ -175,16 +182,22 @@ class _Audit:
         self._entries += len(subjects)
         self._progress(ENTRIES, self._entries, max(self._total, self._entries))
         found = await self._pool.fetch(UNKNOWN, subjects, timeout=QUERY_S) if subjects else []
-        if found:
-            await self._again.start(self._settle([row["given"] for row in found]))
+        strangers = {row["given"] for row in found} - self._strangers  # a scan may show one twice
+        self._strangers |= strangers
+        if strangers:
+            await self._again.start(self._settle(list(strangers)))
 
     async def _settle(self, suspects: Sequence[bytes]) -> None:
         """Look again until it is clear, put right what is wrong, and look once more."""
         found = await self._wrong(suspects)
+        if not found:
+            return
+        head: int = await self._pool.fetchval(HEAD, timeout=QUERY_S)
+        self.report.beyond += sum(person.seq_of(one.found or b"") > head for _, one in found.values())
         for verdict, _ in found.values():
             self.report.wrong[verdict] += 1
-        if found and self._repair:
-            await self._put_right(found.values())
+        if self._repair:
+            await self._put_right([each for each in found.values() if person.seq_of(each[1].found or b"") <= head])
             left = await self._wrong(list(found))
             self.report.repaired += len(found) - len(left)
 

@@ -101,7 +101,7 @@ async def test_what_is_the_same_agrees(world: World) -> None:
 async def test_each_kind_of_wrong_is_found_and_repaired(world: World, soon: None) -> None:
     own = await world.held(0)
     await world.put(0, person.tombstone(person.seq_of(own)))
-    await world.put(1, person.encode(State(seq=2**38)))
+    await world.put(1, await world.held(5))
     await world.put(2, b"\x01")
     await world.put(3, person.tombstone(1))
     await world.guard.server.command("DEL", world.name(4))
@@ -134,8 +134,23 @@ async def test_an_emptied_cache_is_all_missing_and_its_lanes_are_named(world: Wo
 
 async def test_a_cursor_ahead_of_postgresql_is_never_agreed_to(world: World) -> None:
     await world.guard.set_cursors(10**9, [3])
+    stale = person.tombstone(1)
+    await world.put(0, stale)
     found = await audit.audit(world.dsn, world.guard, repair=True)
-    assert (found.ahead, found.equal, found.agrees) == ([3], found.recipients, False)
+    assert (found.ahead, found.equal, found.repaired, found.agrees) == ([3], found.recipients - 1, 0, False)
+    assert await world.held(0) == stale
+
+
+async def test_what_claims_more_than_postgresql_has_is_told_and_left(world: World, soon: None) -> None:
+    """After a restore it may be all that is known of an opt-out; `apply` would not write over it either."""
+    claim, stranger = person.encode(State(seq=2**38)), os.urandom(16)
+    unknown = keys.PERSON[stranger[0]] + stranger
+    await world.put(0, claim)
+    await world.guard.server.command("SET", unknown, claim)
+    found = await audit.audit(world.dsn, world.guard, repair=True)
+    assert (found.wrong[Verdict.DIFFERENT], found.wrong[Verdict.UNKNOWN]) == (1, 1)
+    assert (found.beyond, found.repaired, found.agrees) == (2, 0, False)
+    assert await world.held(0) == await world.guard.server.command("GET", unknown) == claim
 
 
 async def test_a_busy_system_shows_nothing(world: World) -> None:
