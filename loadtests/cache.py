@@ -9,9 +9,8 @@ import asyncpg
 
 from gateway.contract.ids import lane_of, new_id
 from gateway.contract.registry import Sender
-from gateway.guard import Ask, Binding, Guard, person
+from gateway.guard import Ask, Binding, Guard
 from gateway.ledger.rebuild import rebuild
-from gateway.ledger.rows import decode_state
 from gateway.rules import hours
 from gateway.rules.pack import load
 from gateway.rules.plan import Plan, plan
@@ -92,7 +91,7 @@ async def _add_ordering(
     await people.put(connection, iter(rows), count, lambda done, total: teller.progress(f"{done:,} of {total:,}"))
     for start in range(0, count, people.PAGE // 10):
         part = rows[start : start + people.PAGE // 10]
-        await guard.apply_encoded([(row[0], person.encode(decode_state(row[3]))) for row in part])
+        await guard.apply_encoded([(subject, encoded) for subject, *_, encoded in part])
         teller.progress(f"{start + len(part):,} of {count:,} in the cache")
 
 

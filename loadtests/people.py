@@ -14,9 +14,9 @@ from itertools import islice
 import asyncpg
 
 from gateway.contract.consent import Consent, Relationship, State
-from gateway.contract.ids import lane_of, subject_of
+from gateway.contract.ids import subject_of
 from gateway.contract.registry import Client
-from gateway.ledger.rows import encode_state
+from gateway.ledger.rows import STATED, stated
 from gateway.records import registry
 from loadtests.generator import post
 
@@ -27,21 +27,22 @@ PAGE = 50_000
 TABLE = "subject_states"
 BODY = '{"to":"+86%d","sender":"acme","purpose":"transaction.shipping","text":"您的订单 %d 已发货。"'.encode()
 """Open at its end, for a key."""
-COLUMNS = ("subject", "seq", "lane", "state")
 
 Tell = Callable[[int, int], None]
+Row = tuple[bytes, int, int, bytes, int, bytes]
+"""As `ledger.rows.stated` makes it."""
 
 
-def consenting(count: int) -> Iterator[tuple[bytes, int, int, bytes]]:
+def consenting(count: int) -> Iterator[Row]:
     """Rows of people with one consent each; their subjects are random, as HMACs are."""
     draw, now = random.Random(1), int(time.time())
     for seq in range(1, count + 1):
         subject = draw.randbytes(16)
         state = State(seq=seq, consents={"acme/marketing": Consent(at=now, entry=seq)})
-        yield subject, seq, lane_of(subject), encode_state(state)
+        yield stated(subject, state)
 
 
-def ordering(pepper: bytes, count: int, after_seq: int) -> Iterator[tuple[bytes, int, int, bytes]]:
+def ordering(pepper: bytes, count: int, after_seq: int) -> Iterator[Row]:
     """Rows of people with an order each."""
     now = int(time.time())
     for at in range(count):
@@ -50,7 +51,7 @@ def ordering(pepper: bytes, count: int, after_seq: int) -> Iterator[tuple[bytes,
         state = State(
             seq=seq, relationships={"acme/order": Relationship(at=now, expires=now + 180 * 86_400, entry=seq)}
         )
-        yield subject, seq, lane_of(subject), encode_state(state)
+        yield stated(subject, state)
 
 
 def number(at: int) -> str:
@@ -60,14 +61,14 @@ def number(at: int) -> str:
 
 async def put(
     connection: "asyncpg.Connection[asyncpg.Record]",
-    rows: Iterator[tuple[bytes, int, int, bytes]],
+    rows: Iterator[Row],
     total: int,
     tell: Tell,
 ) -> None:
     """COPY rows in pages, then say in the ledger's head that their `seq` exist."""
     done = last = 0
     while page := list(islice(rows, PAGE)):
-        await connection.copy_records_to_table(TABLE, records=page, columns=COLUMNS, timeout=60)
+        await connection.copy_records_to_table(TABLE, records=page, columns=STATED, timeout=60)
         done, last = done + len(page), page[-1][1]
         tell(done, total)
     await connection.execute(

@@ -14,6 +14,7 @@ from gateway.assemble.recovering import recovery
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import SCOPE, SCOPE_FORMS
 from gateway.ledger.appender import Appender
+from gateway.ledger.audit import Report, audit
 from gateway.ledger.day import Progress
 from gateway.ledger.events import SYSTEM
 from gateway.ledger.rebuild import Filled
@@ -36,6 +37,16 @@ async def rebuild(settings: Settings, progress: Progress) -> Filled:
         packs = {name: load(name) for name in names()}
         dsn = settings.database_url.get_secret_value()
         return await refill(dsn, guard, progress, recovery(settings, guard, packs))
+    finally:
+        await guard.close()
+
+
+async def audit_cache(settings: Settings, progress: Progress, *, repair: bool) -> Report:
+    """Compare the guard's cache with PostgreSQL."""
+    gc.set_threshold(*COLLECT)
+    guard = await guard_of(settings, timeout_s=5.0)
+    try:
+        return await audit(settings.database_url.get_secret_value(), guard, progress, repair=repair)
     finally:
         await guard.close()
 

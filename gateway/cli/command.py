@@ -8,7 +8,8 @@ until a command runs, so `--help` answers at once.
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -92,3 +93,29 @@ def end(fault: Exception, said: str | None) -> NoReturn:
 def words_of(text: str) -> tuple[str, ...]:
     """Comma-separated words."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of a long command: what it is told is the stage, how much is done, how much there is."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=None, rate="")
+            speed = shown.tasks[tasks[stage]].speed or 0
+            shown.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.0f}/s")
+
+        yield progress

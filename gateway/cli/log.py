@@ -3,11 +3,11 @@
 # ruff: noqa: PLC0415, D412 - imports wait until a command runs; examples are shown as they are written
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gateway.cli.command import HERE, Home, app, run_to_end, settings_of
+from gateway.cli.command import HERE, Home, app, bar, run_to_end, settings_of
 
 log = typer.Typer()
 app.add_typer(log, name="ledger")
@@ -52,18 +52,9 @@ def ledger_verify(
 
         assent ledger verify --deep --checkpoint kept-in-march
     """
-    from rich.progress import Progress
-
     from gateway.assemble.tree import verify_log
 
-    with Progress(transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total or None)
-            bar.update(tasks[stage], completed=done, total=total or None)
-
+    with bar() as progress:
         found = run_to_end(verify_log(settings_of(home), checkpoint or [], progress, deep=deep), brief=True)
     sizes = ", ".join(f"{size:,}" for size in dict.fromkeys(found.checkpoints))
     typer.echo(f"{found.entries:,} entries, {found.tiles:,} full tiles, checkpoints of {sizes or 'none'} entries")
@@ -90,15 +81,10 @@ def ledger_recover(
 
         assent ledger recover --checkpoint kept-in-march
     """
-    from rich.progress import Progress
-
     from gateway.assemble.tree import recover_log
 
-    with Progress(transient=True) as bar:
-        task = bar.add_task("tiles", total=None)
-        work = recover_log(
-            settings_of(home), checkpoint, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with bar() as progress:
+        work = recover_log(settings_of(home), checkpoint, lambda done, total: progress("tiles", done, total))
         signed = run_to_end(work, brief=True)
     typer.echo(f"the log of {signed.origin} is whole again, {signed.size:,} entries")
 

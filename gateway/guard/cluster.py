@@ -10,7 +10,7 @@ on; nothing else is ever sent again. While a slot is being moved its lane answer
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from redis.exceptions import AskError, MovedError, RedisClusterException, Respon
 
 from gateway.guard.link import Argument, Command, address
 from gateway.guard.scripts import Script
-from gateway.guard.server import GuardUnavailable, Wire, confirmed, evaluate, unavailable
+from gateway.guard.server import GuardUnavailable, Wire, confirmed, evaluate, scanned, unavailable
 
 MOVES = 3
 """How often one call follows MOVED or ASK before it gives up."""
@@ -88,16 +88,26 @@ class Cluster:
     async def primaries(self, *args: Argument) -> list[Any]:
         """One command at each primary that owns a slot."""
         await self._current()
-        replies = []
-        for node in sorted(self._map.get_nodes_by_server_type(PRIMARY), key=lambda node: node.name):
-            try:
-                replies.append(await self._wire(self._wires, node).call(*args))
-            except GuardUnavailable:
-                self._suspect(node)
-                raise
-            except ResponseError as fault:
-                raise unavailable(args[0], fault) from None
-        return replies
+        return [await self._at(node, *args) for node in self._primaries()]
+
+    async def scan(self, pattern: bytes, count: int) -> AsyncIterator[list[bytes]]:
+        """The names of one primary after another."""
+        await self._current()
+        for node in self._primaries():
+            async for names in scanned(partial(self._at, node), pattern, count):
+                yield names
+
+    def _primaries(self) -> list[ClusterNode]:
+        return sorted(self._map.get_nodes_by_server_type(PRIMARY), key=lambda node: node.name)
+
+    async def _at(self, node: ClusterNode, *args: Argument) -> Any:
+        try:
+            return await self._wire(self._wires, node).call(*args)
+        except GuardUnavailable:
+            self._suspect(node)
+            raise
+        except ResponseError as fault:
+            raise unavailable(args[0], fault) from None
 
     async def close(self) -> None:
         """Close every link."""

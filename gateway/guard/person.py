@@ -10,6 +10,8 @@ Five bytes of `seq` (big endian), then nothing (a tombstone, or a person about w
     preferences    {"acme" | "*": [topics | nil, max_per_week, from_minute, to_minute]}   0, 0: no hours
 
 Only what an admission looks at is here; when a consent was given, and the evidence, stay in PostgreSQL.
+PostgreSQL keeps these bytes beside the state they were made from (`ledger.rows`), with `FORM`: whoever changes a byte
+of what `encode` writes raises it, and what an older version has written is made anew from the state.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,8 @@ import msgpack
 
 from gateway.contract.consent import State
 
+FORM = 1
+"""The version of this encoding; `tests/unit/test_guard_formats.py` pins its bytes."""
 SEQ_BYTES = 5
 _NONE: Mapping[str, Any] = {}
 _pack = msgpack.Packer().pack

@@ -7,7 +7,7 @@ call; what was in flight on it fails with `GuardUnavailable`.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -51,8 +51,21 @@ class Server(Protocol):
     async def primaries(self, *args: Argument) -> list[Any]:
         """One command at each primary."""
 
+    def scan(self, pattern: bytes, count: int) -> AsyncIterator[list[bytes]]:
+        """The names that match, of every primary: SCAN, about `count` keys looked at each time."""
+
     async def close(self) -> None:
         """Close every connection."""
+
+
+async def scanned(call: Call, pattern: bytes, count: int) -> AsyncIterator[list[bytes]]:
+    """One server's names, by a SCAN from its beginning to its end; `call` says what it raises."""
+    cursor: Argument = b"0"
+    while True:
+        cursor, names = await call("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        yield names
+        if cursor == b"0":
+            return
 
 
 async def evaluate(call: Call, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
@@ -154,6 +167,10 @@ class Standalone:
     async def primaries(self, *args: Argument) -> list[Any]:
         """One command at the one server."""
         return [await self.command(*args)]
+
+    def scan(self, pattern: bytes, count: int) -> AsyncIterator[list[bytes]]:
+        """The one server's names."""
+        return scanned(self.command, pattern, count)
 
     async def close(self) -> None:
         """Close both links."""

@@ -18,7 +18,6 @@ import asyncpg
 from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind, State, Suppression
 from gateway.contract.decision import Refusal
-from gateway.contract.ids import lane_of
 from gateway.ledger import events, rows
 from gateway.ledger.events import SYSTEM, VERSION, same_effect
 from gateway.ledger.keys import NUMBER_BOUND, SALT_BYTES, Keys, commit
@@ -53,15 +52,15 @@ class Appended(NamedTuple):
     state: State
 
 
-class _Row(NamedTuple):
-    seq: int
-    event_id: str
-    subject: bytes
-    kind: str
-    tag: bytes
-    commitment: bytes
-    salt: bytes
-    body: bytes
+class Committed(NamedTuple):
+    """A batch that is in the ledger: an answer to each draft, and of each person it changed the state for the guard."""
+
+    answers: list[Appended]
+    encoded: dict[bytes, bytes]
+
+
+_Row = tuple[int, str, bytes, str, bytes, bytes, bytes, bytes]
+"""seq, name of the event id, subject, kind, tag, commitment, salt, sealed body."""
 
 
 class Batch:
@@ -127,10 +126,12 @@ class Batch:
         salt = os.urandom(SALT_BYTES)
         known = event_state(person.state, event)
         body = draft.body if known is None else events.body(event, known)
-        holder = self.people.setdefault(rows.key_holder(event.kind, event.subject), Person(SYSTEM))
+        holder = person
+        if event.kind is EventKind.ERASURE:
+            holder = self.people.setdefault(rows.key_holder(event.kind, event.subject), Person(SYSTEM))
         sealed = rows.seal_body(holder.open(self.keys), seq, body)
         tag, commitment = keys.tag(person.counter), commit(body, salt)
-        self.written.append(_Row(seq, draft.name, event.subject, event.kind.value, tag, commitment, salt, sealed))
+        self.written.append((seq, draft.name, event.subject, event.kind.value, tag, commitment, salt, sealed))
         self.changed[event.subject] = person
         if holder is not person:
             self.changed[holder.subject] = holder
@@ -150,18 +151,18 @@ class Batch:
         self.erased[person.subject] = seq
 
 
-async def commit_batch(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> list[Appended]:
+async def commit_batch(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> Committed:
     """Append the drafts in order; answers in the same order.
 
     The caller bounds the time, and rolls back or gives up the connection when this raises.
     """
     await connection.execute(DEADLINES)
-    answers = await _within(connection, keys, drafts)
+    committed = await _within(connection, keys, drafts)
     await connection.execute("COMMIT")
-    return answers
+    return committed
 
 
-async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> list[Appended]:
+async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> Committed:
     head = await connection.fetchrow(rows.HEAD)
     if head is None:
         raise HeadMovedError("the ledger has no head row")
@@ -170,14 +171,12 @@ async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -
     people = {row["subject"]: rows.person_of(row) for row in await connection.fetch(rows.PEOPLE, list(subjects))}
     batch = Batch(keys, head["seq"], rows.whole_ms(max(head["at"], head["now"])), people)
     answers = [batch.add(draft, known.get(draft.name)) for draft in drafts]
-    if batch.written:
-        await _store(connection, batch)
-    return answers
+    return Committed(answers, await _store(connection, batch) if batch.written else {})
 
 
-async def _store(connection: Connection, batch: Batch) -> None:
+async def _store(connection: Connection, batch: Batch) -> dict[bytes, bytes]:
     people = list(batch.changed.values())
-    stated = [(person.subject, person.state) for person in people if person.state is not None]
+    stated = [rows.stated(person.subject, person.state) for person in people if person.state is not None]
     moved = await connection.fetchval(
         rows.APPEND,
         *([list(column) for column in zip(*batch.written, strict=True)]),
@@ -188,10 +187,7 @@ async def _store(connection: Connection, batch: Batch) -> None:
         [person.wrapped for person in people],
         [person.number for person in people],
         [person.erased_at for person in people],
-        [subject for subject, _ in stated],
-        [state.seq for _, state in stated],
-        [lane_of(subject) for subject, _ in stated],
-        [rows.encode_state(state) for _, state in stated],
+        *([row[at] for row in stated] for at in range(len(rows.STATED))),
         batch.head + len(batch.written),
         batch.head,
     )
@@ -201,6 +197,7 @@ async def _store(connection: Connection, batch: Batch) -> None:
         await connection.execute(rows.SCRUB, list(batch.erased), list(batch.erased.values()))
     if batch.listed:
         await _list_suppressions(connection, batch)
+    return {subject: encoded for subject, *_, encoded in stated}
 
 
 async def _list_suppressions(connection: Connection, batch: Batch) -> None:

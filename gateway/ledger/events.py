@@ -64,7 +64,7 @@ def same_effect(first: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    if value is None or value is True or value is False:
+    if type(value) is str or value is None or value is True or value is False:
         return value
     if isinstance(value, str):
         return str(value)
@@ -74,14 +74,20 @@ def _plain(value: Any, depth: int) -> Any:
         return orjson.dumps(value).decode()
     if depth == _DEEPEST:
         raise EventUnfitError("nested too deeply")
-    if isinstance(value, Mapping):
-        if not all(isinstance(name, str) for name in value):
-            raise EventUnfitError("a member's name is no string")
-        names = sorted(value) if all(name.isascii() for name in value) else sorted(value, key=_utf16)
-        return {name: _plain(value[name], depth + 1) for name in names}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+    if isinstance(value, dict | Mapping):  # a dict is told at once, an abstract class by its register
+        return _members(value, depth + 1)
+    if isinstance(value, list | Sequence) and not isinstance(value, bytes | bytearray):
         return [_plain(item, depth + 1) for item in value]
     raise EventUnfitError(f"a {type(value).__name__} is no JSON value")
+
+
+def _members(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    try:
+        plain = "".join(value).isascii()
+    except TypeError:
+        raise EventUnfitError("a member's name is no string") from None
+    names = sorted(value) if plain else sorted(value, key=_utf16)
+    return {name: one if type(one := value[name]) is str else _plain(one, depth) for name in names}
 
 
 def _utf16(name: str) -> bytes:

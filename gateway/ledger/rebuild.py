@@ -19,19 +19,21 @@ import asyncpg
 import orjson
 
 from gateway.contract.ids import LANES
+from gateway.guard import person
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
-from gateway.guard.person import encode_raw
+from gateway.ledger import rows
 from gateway.ledger.day import MESSAGES, Progress
 from gateway.ledger.recovery import Recovery
 from gateway.ledger.rows import Connection
 
 RECIPIENTS = "recipients"
-PAGE = 1_000
+PAGE = 2_048
 APPLYING = 4
 PAGE_S = 10.0
 COUNT = "SELECT count(*) FROM subject_states WHERE lane = ANY($1::smallint[])"
-STATES = "SELECT subject, state FROM subject_states WHERE lane = ANY($1::smallint[])"
+STATES = f"SELECT subject, {rows.ENCODED} FROM subject_states WHERE lane = ANY($1::smallint[])"  # noqa: S608 - ours
+RAW = "SELECT subject, state FROM subject_states WHERE subject = ANY($1::bytea[])"
 HEAD = "SELECT seq FROM ledger_head"
 FILLED = "SELECT EXISTS (SELECT FROM cache_filled)"
 REMEMBER = "INSERT INTO cache_filled DEFAULT VALUES ON CONFLICT DO NOTHING"
@@ -100,7 +102,7 @@ def lacks(cursor: int | None) -> bool:
 
 
 async def _stream(connection: Connection, guard: Guard, lanes: Sequence[int], tell: Callable[[int], None]) -> None:
-    cursor = await connection.cursor(STATES, list(lanes), timeout=PAGE_S)
+    cursor = await connection.cursor(STATES, list(lanes), person.FORM, timeout=PAGE_S)
     running: list[asyncio.Task[int]] = []
     done = 0
     try:
@@ -108,7 +110,8 @@ async def _stream(connection: Connection, guard: Guard, lanes: Sequence[int], te
             if len(running) == APPLYING:
                 done += await running.pop(0)
                 tell(done)
-            running.append(asyncio.ensure_future(_apply(guard, [(row["subject"], row["state"]) for row in page])))
+            states = await _encoded(connection, page)
+            running.append(asyncio.ensure_future(_apply(guard, states)))
         while running:
             done += await running.pop(0)
             tell(done)
@@ -118,10 +121,18 @@ async def _stream(connection: Connection, guard: Guard, lanes: Sequence[int], te
     tell(done)
 
 
-async def _apply(guard: Guard, page: Sequence[tuple[bytes, bytes]]) -> int:
-    """One page. `blocking`: a failover half-way must not lose a page that the cursor will speak for."""
-    states = orjson.loads(b"[" + b",".join([raw for _, raw in page]) + b"]")
-    encoded = [(subject, encode_raw(state)) for (subject, _), state in zip(page, states, strict=True)]
+async def _encoded(connection: Connection, page: Sequence[asyncpg.Record]) -> list[tuple[bytes, bytes]]:
+    """A page as the guard takes it: copied where the row has the bytes, encoded from the state where it has not."""
+    states = [(subject, raw) for subject, raw in page if raw is not None]
+    if len(states) < len(page):
+        bare = [subject for subject, raw in page if raw is None]
+        found = await connection.fetch(RAW, bare, timeout=PAGE_S)
+        states += [(row["subject"], person.encode_raw(orjson.loads(row["state"]))) for row in found]
+    return states
+
+
+async def _apply(guard: Guard, states: Sequence[tuple[bytes, bytes]]) -> int:
+    """One page, on a replica too where there is one: a failover must not lose what the cursor will speak for."""
     async with asyncio.timeout(PAGE_S):
-        await guard.apply_encoded(encoded, blocking=True)
-    return len(page)
+        await guard.fill(states)
+    return len(states)

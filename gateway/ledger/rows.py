@@ -8,6 +8,8 @@ import asyncpg
 import orjson
 
 from gateway.contract.consent import EventKind, State
+from gateway.contract.ids import lane_of
+from gateway.guard import person
 from gateway.ledger.events import SYSTEM, VERSION
 from gateway.ledger.keys import NUMBER_BOUND, Keys, PersonKeys, bound_to
 
@@ -33,12 +35,17 @@ WITH events AS (
     ON CONFLICT (subject) DO UPDATE SET counter = EXCLUDED.counter, key = EXCLUDED.key, number = EXCLUDED.number,
         erased_at = EXCLUDED.erased_at
 ), states AS (
-    INSERT INTO subject_states AS held (subject, seq, lane, state)
-    SELECT * FROM unnest($16::bytea[], $17::bigint[], $18::smallint[], $19::bytea[])
-    ON CONFLICT (subject) DO UPDATE SET seq = EXCLUDED.seq, state = EXCLUDED.state WHERE held.seq < EXCLUDED.seq
+    INSERT INTO subject_states AS held (subject, seq, lane, state, form, encoded)
+    SELECT * FROM unnest($16::bytea[], $17::bigint[], $18::smallint[], $19::bytea[], $20::smallint[], $21::bytea[])
+    ON CONFLICT (subject) DO UPDATE SET seq = EXCLUDED.seq, state = EXCLUDED.state, form = EXCLUDED.form,
+        encoded = EXCLUDED.encoded WHERE held.seq < EXCLUDED.seq
 )
-UPDATE ledger_head SET seq = $20, at = $9 WHERE seq = $21 RETURNING seq
+UPDATE ledger_head SET seq = $22, at = $9 WHERE seq = $23 RETURNING seq
 """
+STATED = ("subject", "seq", "lane", "state", "form", "encoded")
+"""Columns of subject_states, in the order of `stated`."""
+ENCODED = "CASE WHEN form = $2 AND substr(encoded, 1, 5) = substr(int8send(seq), 4) THEN encoded END AS encoded"
+"""A state as the guard holds it, where a row has it in form $2 (`person.FORM`) and of its own `seq`; else null."""
 SCRUB = """
 UPDATE consent_events SET salt = NULL, body = NULL, subject = NULL
 FROM unnest($1::bytea[], $2::bigint[]) AS erased (subject, seq)
@@ -77,6 +84,11 @@ def person_of(row: asyncpg.Record) -> Person:
     """A row of PEOPLE."""
     state = None if row["state"] is None else decode_state(row["state"])
     return Person(row["subject"], row["counter"], row["key"], row["number"], row["erased_at"], state)
+
+
+def stated(subject: bytes, state: State) -> tuple[bytes, int, int, bytes, int, bytes]:
+    """A row of subject_states."""
+    return subject, state.seq, lane_of(subject), encode_state(state), person.FORM, person.encode(state)
 
 
 def encode_state(state: State) -> bytes:

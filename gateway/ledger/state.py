@@ -58,8 +58,9 @@ def event_state(before: State | None, event: Event) -> EventState | None:
     """
     consents = before.consents if before else {}
     if event.kind is EventKind.GRANT:
-        wanted = [f"{event.data['sender']}/{topic}" for topic in event.data["topics"]]
-        return EventState.RENEWED if all(key in consents for key in wanted) else None
+        sender = event.data["sender"]
+        standing = all(f"{sender}/{topic}" in consents for topic in event.data["topics"])
+        return EventState.RENEWED if standing else None
     if event.kind is EventKind.WITHDRAWAL:
         scopes = set(_withdrawn(event.data))
         covered = (scopes & set(covering(*key.split("/", 1))) for key in consents)
@@ -84,13 +85,13 @@ def sender_of(scope: str) -> str:
 def _copy(state: State | None, seq: int) -> State:
     if state is None:
         return State(seq=seq)
-    return State.model_construct(
+    return State(  # whose validation makes new dicts and lists of them, sooner than we would
         seq=seq,
-        consents=dict(state.consents),
-        relationships=dict(state.relationships),
-        suppressions={scope: list(standing) for scope, standing in state.suppressions.items()},
-        preferences=dict(state.preferences),
-        opt_outs=dict(state.opt_outs),
+        consents=state.consents,
+        relationships=state.relationships,
+        suppressions=state.suppressions,
+        preferences=state.preferences,
+        opt_outs=state.opt_outs,
         erased_at_ms=state.erased_at_ms,
     )
 
@@ -100,20 +101,22 @@ def _grant(state: State, data: dict[str, Any], at_ms: int, seq: int) -> Refusal 
     lifted: set[str] = set()
     if at_ms <= state.erased_at_ms:
         return Refusal(Code.CONSENT_OPTED_OUT, "not newer than the erasure of the person's data")
+    known = state.opt_outs.keys() | state.suppressions.keys()
     for topic in data["topics"]:
-        for scope in covering(sender, topic):
+        for scope in (scope for scope in covering(sender, topic) if scope in known) if known else ():
             if at_ms <= state.opt_outs.get(scope, -1):
                 return Refusal(Code.CONSENT_OPTED_OUT, f"not newer than the opt-out of {scope}")
             if _stands(state, scope, Reason.OPT_OUT):
                 if not lifts or scope.startswith("*"):
                     return Refusal(Code.CONSENT_OPTED_OUT, f"the opt-out of {scope} stands")
                 lifted.add(scope)
-    if len(state.consents.keys() | {f"{sender}/{topic}" for topic in data["topics"]}) > MOST_KEYS:
+    wanted = [f"{sender}/{topic}" for topic in data["topics"]]
+    if len(state.consents) + len(wanted) > MOST_KEYS and len(state.consents.keys() | wanted) > MOST_KEYS:
         return Refusal(Code.REQUEST_INVALID, "the person has too many consents")
     for scope in lifted:
         _release(state, scope, Reason.OPT_OUT)
-    for topic in data["topics"]:
-        _consent(state, f"{sender}/{topic}", data, at_ms // 1000, seq)
+    for key in wanted:
+        _consent(state, key, data, at_ms // 1000, seq)
     return None
 
 

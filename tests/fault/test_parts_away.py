@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from agreement import agreement
 from gateway_rig import EVERY, Gateway, gateway, number, numbers, shipping
 from http_carrier import Carrier, carrier
 from load import Load, load
 
+from gateway.guard import Guard
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
 
 pytestmark = pytest.mark.fault
@@ -77,6 +79,17 @@ async def world(parts: dict[str, Part], tmp_path_factory: pytest.TempPathFactory
         people = numbers(1500)
         await gate.orders(people)
         yield World(gate, there, parts, people)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def agreed(world: World) -> AsyncIterator[None]:
+    """Whatever was taken away, afterwards Redis and PostgreSQL agree about everybody."""
+    yield
+    guard = await Guard.connect(world.parts["valkey"].endpoint)
+    try:
+        await agreement(world.parts["postgres"].endpoint, guard)
+    finally:
+        await guard.close()
 
 
 # --- taking a part away ----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from gateway.ledger.rebuild import rebuild
 from gateway.local.parts import Part, bring_up
 from gateway.rules.pack import load
 from gateway.stream.codec import decode
+from tests.integration.agreement import agreement
 from tests.integration.recovery_rig import LANDING_S, SENDERS, Lanes, lanes, settings_for
 from tests.integration.test_deliver_hold import holding
 
@@ -58,6 +59,13 @@ async def rig(
     """One installation for all of them; every number, text and key is used by one test only."""
     async with lanes(redis_url, kafka_bootstrap, topic_prefix, database_url) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+async def agreed(rig: Lanes) -> AsyncIterator[None]:
+    """Whatever a test did to the lanes, afterwards Redis and PostgreSQL agree."""
+    yield
+    await agreement(rig.dsn, rig.guard)
 
 
 @pytest.fixture
@@ -416,6 +424,7 @@ async def _comes_back_empty(rig: Lanes, valkey: Part) -> None:
     shutil.rmtree(valkey.home)  # type: ignore[attr-defined]
     bring_up([valkey])
     await rig.healed()
+    await agreement(rig.dsn, rig.guard)
     assert len([c for c in await Cursors(rig.guard.server).read() if c is not None]) == LANES
     assert code(await rig.ask(one)) is Code.WINDOW_EXCEEDED
     assert await rig.ask(one, text="Once", idempotency_key="kv") == first._replace(replayed=True)

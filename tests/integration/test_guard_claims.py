@@ -9,7 +9,7 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import State, Suppression
 from gateway.contract.decision import Basis, Reason
 from gateway.contract.ids import new_id
-from gateway.guard import Ask, Attempt, Claimed, Guard, Mode, Outcome, Review, keys
+from gateway.guard import Ask, Attempt, Claimed, Guard, Mode, Outcome, Review, keys, person
 from tests.integration.guard_asks import (
     HOUR,
     SEQ,
@@ -196,6 +196,28 @@ async def test_only_newer_states_are_written(guard: Guard) -> None:
     await guard.apply([(subject, State(seq=10)), (subject, permissive(9))])
     assert await guard.server.command("GET", name) == bytes([0, 0, 0, 0, 10])
     assert await guard.server.command("PTTL", name) == -1
+
+
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+async def test_filling_writes_what_is_missing_or_older_and_nothing_else(
+    redis_url: str, cluster_url: str, kind: str
+) -> None:
+    guard = await Guard.connect(redis_url if kind == "standalone" else cluster_url)
+    newcomers, known = [a_subject() for _ in range(3000)], [a_subject() for _ in range(300)]
+    old, new, newest = (person.encode(permissive(seq)) for seq in (8, 9, 10))
+
+    async def held(subjects: list[bytes]) -> set[bytes]:
+        return {await guard.server.command("GET", keys.PERSON[subject[0]] + subject) for subject in subjects}
+
+    await guard.fill([(subject, new) for subject in newcomers])
+    assert await held(newcomers) == {new}
+    await guard.apply_encoded([(subject, (old, newest)[at % 2]) for at, subject in enumerate(known)])
+    late = [a_subject() for _ in range(300)]
+    await guard.fill([pair for one, other in zip(known, late, strict=True) for pair in ((one, new), (other, new))])
+    assert (await held(known[::2]), await held(known[1::2]), await held(late)) == ({new}, {newest}, {new})
+    assert await guard.server.command("PTTL", keys.PERSON[late[0][0]] + late[0]) == -1
+    await guard.fill([])
+    await guard.close()
 
 
 async def test_an_event_does_not_touch_blocks_windows_and_records(guard: Guard) -> None:

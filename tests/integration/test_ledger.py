@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.contract.codes import Code
-from gateway.contract.consent import Event, EventKind, State
+from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Reason
 from gateway.guard import keys as guard_keys
 from gateway.guard import person
@@ -257,16 +257,16 @@ async def test_suppressions_are_listed_and_paged(appender: Appender, pool: Any) 
 
 
 class Faulty(Guard):
-    """A real guard whose `apply` fails on the way there, or on the way back, as often as told."""
+    """A real guard whose `apply_encoded` fails on the way there, or on the way back, as often as told."""
 
     lost_before = 0
     lost_after = 0
 
-    async def apply(self, states: Sequence[tuple[bytes, State]], *, blocking: bool = False) -> list[int]:
+    async def apply_encoded(self, states: Sequence[tuple[bytes, bytes]], *, blocking: bool = False) -> list[int]:
         if self.lost_before:
             self.lost_before -= 1
             raise GuardUnavailable("lost")
-        fences = await super().apply(states, blocking=blocking)
+        fences = await super().apply_encoded(states, blocking=blocking)
         if self.lost_after:
             self.lost_after -= 1
             raise GuardUnavailable("lost")

@@ -19,6 +19,7 @@ from gateway.assemble.preparing import demo_form
 from gateway.cli import app
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.registry import Client, Sender
+from gateway.guard import keys, person
 from gateway.guard.guard import Guard
 from gateway.ledger import events
 from gateway.ledger.appender import Appender
@@ -33,8 +34,8 @@ ACME = Sender(id="acme", signature="Acme", service_port="10690001", marketing_po
 BY = ("--by", "Li Lei", "--reason", "a test")
 PORTS = ("--service-port", "10690003", "--marketing-port", "10690004")
 EVICTS = "maxmemory-policy is allkeys-lru: must be `noeviction`: an evicted opt-out would be a permission"
-LOGS = {"prepare", "rebuild", "settle", "edge"}
-"""They set up how a process logs, which is for a process of their own."""
+LOGS = {"prepare", "rebuild", "audit", "settle", "edge"}
+"""They set up how a process logs or collects garbage, which is for a process of their own."""
 NOWHERE = "127.0.0.1:1"
 
 
@@ -107,6 +108,23 @@ def registered(operator: Operator) -> registry.Registry:
             await connection.close()
 
     return asyncio.run(load())
+
+
+# --- the cache -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_audit_says_what_differs_and_ends_with_status_1_until_it_is_repaired(operator: Operator) -> None:
+    server = redis.Redis.from_url(operator.env["ASSENT_REDIS_URL"])
+    stranger = b"\x03" * 16
+    await server.set(keys.PERSON[3] + stranger, person.tombstone(0))
+    status, said, _ = await asyncio.to_thread(operator.types, "audit", "cache")
+    assert (status, "Redis: 0 equal, 0 behind, 0 different, 0 missing, 1 unknown" in said) == (1, True), said
+    assert "16 lanes are empty" in said
+    status, said, _ = await asyncio.to_thread(operator.types, "audit", "cache", "--repair")
+    assert (status, "1 repaired" in said) == (0, True), said
+    assert await server.get(keys.PERSON[3] + stranger) is None
+    await server.aclose()
+    assert "Redis does not answer" in operator.is_refused("audit", "cache", redis_url=f"redis://{NOWHERE}/0")
 
 
 # --- breakers ------------------------------------------------------------------------------------------------------

@@ -347,9 +347,12 @@ async def test_every_number_is_answered_alike(edge: Running, sent: Codes) -> Non
 
 async def test_an_address_starts_so_many_and_no_more(edge: Running) -> None:
     browser = Browser(edge)
-    answers = [await browser.post(_fields(await browser.get())) for _ in range(11)]
-    assert {answer.status_code for answer in answers[:10]} <= {422, 429}
-    last = answers[-1]
+    for sent in range(21):  # ten a minute; a new minute may begin on the way
+        last = await browser.post(_fields(await browser.get()))
+        if last.status_code == 429:
+            break
+        assert last.status_code == 422
+    assert 10 <= sent <= 20
     assert last.status_code == 429
     assert int(last.headers["retry-after"]) >= 1
     assert 'role="alert"' in last.text

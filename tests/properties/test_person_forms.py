@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.contract.consent import Consent, Preference, Relationship, State, Suppression
 from gateway.contract.decision import Reason
 from gateway.guard import person
-from gateway.ledger.rows import decode_state, encode_state
+from gateway.ledger.rows import STATED, decode_state, encode_state, stated
 
 KEYS = st.sampled_from(["acme/marketing", "acme/order", "acme", "*", "acme#marketing", "b/invite.restock", "短"])
 TIMES = st.sampled_from([0, 1, 1_790_000_000, 2**40])
@@ -39,6 +39,14 @@ STATES = st.builds(
 def test_the_stored_form_and_the_model_are_written_alike(state: State) -> None:
     stored = encode_state(state)
     assert person.encode_raw(orjson.loads(stored)) == person.encode(decode_state(stored)) == person.encode(state)
+
+
+@given(STATES)
+def test_what_a_row_keeps_beside_the_state_is_what_the_state_says(state: State) -> None:
+    """The appender writes it, a rebuild copies it, the audit makes it anew: one and the same."""
+    row = dict(zip(STATED, stated(b"s" * 16, state), strict=True))
+    assert row["encoded"] == person.encode_raw(orjson.loads(row["state"]))
+    assert (person.seq_of(row["encoded"]), row["form"]) == (row["seq"], person.FORM) == (state.seq, person.FORM)
 
 
 @given(STATES)

@@ -1,7 +1,12 @@
 """The ledger's secrets: what opens what, and what nobody ever gets to see."""
 
-import pytest
+import hmac
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.contract.ids import subject_of
 from gateway.ledger import keys as module
 from gateway.ledger.keys import KeyMismatchError, Keys, PersonKeys, bound_to, commit
 
@@ -32,6 +37,20 @@ def test_a_body_is_bound_to_its_place_and_version(bound: bytes) -> None:
 def test_a_commitment_needs_its_salt() -> None:
     assert commit(b"body", b"1" * 32) != commit(b"body", b"2" * 32)
     assert len(commit(b"body", b"1" * 32)) == 32
+
+
+@given(st.binary(max_size=200), st.text(max_size=40), st.binary(min_size=32, max_size=32))
+def test_every_hmac_is_the_librarys(body: bytes, text: str, secret: bytes) -> None:
+    """Ours begin sooner; they are HMAC-SHA256 (RFC 2104) all the same, and a subject is what all others make it."""
+    for pepper in (secret, secret * 2, secret * 3):
+        keys = Keys(MASTER, pepper)
+        assert keys.subject(text) == subject_of(pepper, text)
+        names = hmac.digest(pepper, b"assent event id 1\x01", "sha256")
+        assert keys.event_name(text) == hmac.digest(names, text.encode(), "sha256")[:16].hex()
+    for salt in (secret, secret * 2, secret * 3):
+        assert commit(body, salt) == hmac.digest(salt, body, "sha256")
+    tags = hmac.digest(secret, b"assent tag 1\x01", "sha256")
+    assert PersonKeys(secret).tag(7) == hmac.digest(tags, (7).to_bytes(8, "big"), "sha256")[:16]
 
 
 def test_the_cache_is_bounded_and_forgets(monkeypatch: pytest.MonkeyPatch) -> None:

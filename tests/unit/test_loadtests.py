@@ -6,15 +6,21 @@ import os
 import re
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from gateway.contract.consent import EventKind, State
 from gateway.contract.message import SendRequest
+from gateway.ledger import events
+from gateway.ledger.keys import Keys
 from gateway.ledger.rows import decode_state
+from gateway.ledger.state import apply
 from gateway.rules import numbers
 from gateway.rules.pack import load
-from loadtests import bench, people
+from loadtests import bench, ledger, people
+from loadtests.appends import Acts
 from loadtests.figures import Figure, failed, ratio, row, shown, table
 from loadtests.generator import BrokenRun, Outcome, length_of, post
 from loadtests.meter import TICKS_S, Meter, stat_cpu_s
@@ -81,6 +87,25 @@ def test_results_are_kept_newest_first_under_their_heading(tmp_path: Path, monke
     bench.keep("## first\n\n| a |\n")
     bench.keep("## second\n\n| b |\n")
     assert file.read_text() == "# Results\n\nHow they are made.\n\n## second\n\n| b |\n\n## first\n\n| a |\n"
+
+
+def test_the_ledgers_figures_take_the_place_of_those_before(tmp_path: Path) -> None:
+    page = tmp_path / "ledger.md"
+    page.write_text("# The ledger\n\n## Figures\n\nHow they are made.\n\n## More\n\nWords.\n")
+    ledger.keep("## first\n\n| a |\n", page)
+    ledger.keep("## second\n\n| b |\n", page)
+    assert page.read_text() == (
+        "# The ledger\n\n## Figures\n\nHow they are made.\n\n### second\n\n| b |\n\n## More\n\nWords.\n"
+    )
+
+
+def test_the_bench_acts_are_of_every_kind_and_can_be_recorded() -> None:
+    keys = Keys(b"m" * 32, b"p" * 32)
+    acts = [*islice(Acts(keys, 1000), 200), *islice(Acts(keys, 1000, seed=3), 200)]
+    assert {act.kind for act in acts} == {EventKind.GRANT, EventKind.WITHDRAWAL, EventKind.RELATIONSHIP}
+    assert len({act.event_id for act in acts}) == len(acts)
+    assert len({act.subject for act in acts}) > 300
+    assert all(isinstance(apply(None, act, 1), State) and events.body(act) for act in acts)
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
