@@ -25,7 +25,7 @@ from gateway.ledger.audit import audit
 from gateway.ledger.rebuild import rebuild
 from gateway.local.parts import bring_up
 from gateway.records.migrate import migrate
-from loadtests import appends, people
+from loadtests import appends, people, tree
 from loadtests.bench import report
 from loadtests.figures import Figure, failed
 from loadtests.say import Teller
@@ -124,7 +124,18 @@ async def cached(ground: Ground) -> list[Figure]:
     ]
 
 
-PHASES: dict[str, Callable[[Ground], Coroutine[Any, Any, list[Figure]]]] = {"append": appended, "cache": cached}
+async def logged(ground: Ground) -> list[Figure]:
+    """The transparency log: grown, checked whole, proved from."""
+    return await tree.measure(
+        await ground.database("logged"), ground.stack.home / "ledger", ground.scale.recipients, ground.teller
+    )
+
+
+PHASES: dict[str, Callable[[Ground], Coroutine[Any, Any, list[Figure]]]] = {
+    "append": appended,
+    "cache": cached,
+    "log": logged,
+}
 
 
 def run(scale: Scale, phases: Sequence[str], teller: Teller) -> list[Figure]:

@@ -41,6 +41,7 @@ ENDS = {
 """Status and cause that each simulator number documents."""
 
 UNMET = {
+    "assent_opt_ins_total",
     "assent_log_attested_age_seconds",
     "assent_publish_failed_total",
     "assent_dead_letters_total",
