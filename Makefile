@@ -36,8 +36,9 @@ unit: venv-dev ## the tests that start nothing
 fault: venv-dev ## the fault tests with long seeds
 	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault
 
-test-interop: venv-dev ## the ledger before programs of others: needs Go 1.26 or later
+test-interop: venv-dev ## the ledger before programs of others: needs Go 1.26 and openssl
 	@command -v go >/dev/null || { echo "make test-interop needs Go 1.26 or later: https://go.dev/dl" >&2; exit 1; }
+	@command -v openssl >/dev/null || { echo "make test-interop needs the program openssl: install it" >&2; exit 1; }
 	@exec $(PY) -m pytest tests/interop
 
 check: style layout types imports generated ## style, types, import rules, generated files

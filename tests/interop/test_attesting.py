@@ -1,7 +1,6 @@
 """Witnesses and a time-stamping authority over real HTTP: OpenSSL's own `ts`, and witnesses that remember."""
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from gateway.ledger.witness import Witness
 from gateway.local.parts import free_port
 from tests.integration.tree_rig import Ground, ground
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.interop
 
 OPENSSL = """
 [req]
@@ -234,7 +233,3 @@ async def test_a_witness_that_saw_more_than_we_have_is_an_alarm(
         await attesting.close()
     assert "witness_disagrees" in capsys.readouterr().out
     assert (one.size, one.root) == (500, b"\1" * 32)
-
-
-def test_openssl_is_there() -> None:
-    assert shutil.which("openssl")
