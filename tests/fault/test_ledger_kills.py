@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ledger.checking import Checking
 from gateway.ledger.checkpoint import Checkpoint
 from gateway.ledger.sequencer import CHECKPOINT
-from tests.integration.tree_rig import SKEY, consistent, ground
+from tests.integration.tree_rig import KEYS, SKEY, consistent, ground
 
 pytestmark = pytest.mark.fault
 
@@ -50,4 +51,8 @@ async def test_killed_at_each_write_it_signs_one_history(
         assert consistent(roots, published)
         last = await here.sequenced()
         assert (last.size, last.root) == (len(roots) - 1, roots[-1])
+        async with here.connection() as connection:
+            checking = Checking(connection, here.log(), lambda _stage, _done, _total: None)
+            await checking.run()
+            assert (await checking.deep(KEYS)).told == []
         print(f"{dict(ends)}, {len({one.size for one in signed})} sizes signed")

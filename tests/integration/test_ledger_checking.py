@@ -141,6 +141,17 @@ async def test_a_checkpoint_of_another_log_is_no_measure(here: Ground) -> None:
         await looked(here, (other.folder / "checkpoint").read_bytes())
 
 
+async def test_no_byte_of_a_published_checkpoint_can_be_altered(here: Ground) -> None:
+    published = here.folder / "checkpoint"
+    raw = published.read_bytes()
+    for place in range(0, len(raw), 7):
+        published.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        try:
+            assert (await looked(here)).wrong, place
+        except (NoteError, CheckpointError) as named:
+            assert str(named)
+
+
 # --- deep ------------------------------------------------------------------------------------------------------------
 
 
