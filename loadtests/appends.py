@@ -28,7 +28,7 @@ from loadtests.say import Teller
 EVENTS_S = 8_000
 P99_MS = 30
 PYTHON_US = 80
-CALLERS = 600
+CALLERS = 900
 WARM_S = 2.0
 TICK_S = 0.001
 GRANTS, WITHDRAWALS = 0.5, 0.7

@@ -167,7 +167,9 @@ async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -
     if head is None:
         raise HeadMovedError("the ledger has no head row")
     known = {row["event_id"]: row for row in await connection.fetch(rows.KNOWN, [draft.name for draft in drafts])}
-    subjects = {rows.key_holder(d.event.kind, d.event.subject) for d in drafts} | {d.event.subject for d in drafts}
+    subjects = {draft.event.subject for draft in drafts}
+    if any(draft.event.kind is EventKind.ERASURE for draft in drafts):
+        subjects.add(SYSTEM)  # whose key holds the bodies of erasures (`rows.key_holder`)
     people = {row["subject"]: rows.person_of(row) for row in await connection.fetch(rows.PEOPLE, list(subjects))}
     batch = Batch(keys, head["seq"], rows.whole_ms(max(head["at"], head["now"])), people)
     answers = [batch.add(draft, known.get(draft.name)) for draft in drafts]
