@@ -47,6 +47,8 @@ class Storm:
     faults: Sequence[str]
     pace_s: float
     """Seconds for each fault."""
+    leaving: int = 20
+    """One person in so many opts out."""
     accepted: dict[str, str] = field(default_factory=dict)
     """Message id by key."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -117,20 +119,39 @@ class Storm:
         return again
 
     async def _leave(self, seconds: float) -> None:
-        """One person in twenty opts out, at some moment; acknowledged or asked again."""
-        leaving = self.people[::20]
-        async with httpx.AsyncClient(base_url=self.gate.url, headers=self.gate.http.headers, timeout=5) as http:
+        """Some people opt out, each at a moment of its own; acknowledged or asked again."""
+        leaving = self.people[:: self.leaving]
+        limits = httpx.Limits(max_connections=400)
+        async with (
+            httpx.AsyncClient(base_url=self.gate.url, headers=self.gate.http.headers, timeout=5, limits=limits) as http,
+            asyncio.TaskGroup() as group,
+        ):
             for n, number in enumerate(leaving):
                 await asyncio.sleep(max(0.0, self._began + (n + 0.5) * seconds / len(leaving) - time.monotonic()))
-                while number not in self.left:
-                    with suppress(httpx.HTTPError):
-                        body = {"sender": "acme", "reason": "asked"}
-                        head = {"idempotency-key": f"leave-{number[1:]}"}
-                        answer = await http.post(f"/v1/recipients/{number}/withdraw", json=body, headers=head)
-                        if answer.status_code == 200:
-                            self.left[number] = time.monotonic()
-                            break
-                    await asyncio.sleep(AGAIN_S)
+                group.create_task(self._leaves(http, number))
+
+    async def _leaves(self, http: httpx.AsyncClient, number: str) -> None:
+        body, head = {"sender": "acme", "reason": "asked"}, {"idempotency-key": f"leave-{number[1:]}"}
+        while number not in self.left:
+            with suppress(httpx.HTTPError):
+                answer = await http.post(f"/v1/recipients/{number}/withdraw", json=body, headers=head)
+                if answer.status_code == 200:
+                    self.left[number] = time.monotonic()
+                    return
+            await asyncio.sleep(AGAIN_S)
+
+    async def race(self, seconds: float) -> None:
+        """A backlog that drains while people leave: all is accepted before deliver starts, then both at once."""
+        await self.gate.orders(self.people)
+        self.gate.processes["deliver"].stop()
+        self._began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(self._call(1e9))
+        self.gate.start("deliver")
+        self._began = time.monotonic()
+        await self._leave(seconds)
+        await self.gate.ready("deliver")
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -237,6 +258,8 @@ class Reconciled:
     """People who were sent more than a window allows."""
     late: list[float]
     """Seconds after an opt-out's acknowledgement at which something it covers was still submitted."""
+    closest_s: float | None
+    """How long before an acknowledgement the last submission that it covers arrived, at the least."""
 
     @property
     def good(self) -> bool:
@@ -251,9 +274,12 @@ class Reconciled:
             "over a window": len(self.over),
             "after an opt-out": len(self.late),
         }
+        closest = "none" if self.closest_s is None else f"{self.closest_s:.3f} s"
         return (
             f"accepted {self.accepted:,}, refused {self.refused}, submitted {self.submitted:,}, ends {self.ends}, "
-            f"opt-outs {self.opted_out:,}; " + ", ".join(f"{name} {count}" for name, count in wrong.items())
+            f"opt-outs {self.opted_out:,}, "
+            f"nearest submission {closest} before an acknowledgement; "
+            + ", ".join(f"{name} {count}" for name, count in wrong.items())
         )
 
 
@@ -263,14 +289,14 @@ def reconcile(storm: Storm, ends: Mapping[str, str]) -> Reconciled:
     counts = Counter(one["ref"] for one in storm.carrier.submits)
     submitted = {ref for ref in counts if ref in ids or ref in ends}
     per_person: Counter[str] = Counter()
-    late = []
+    gaps: list[float] = []
     for one, at in zip(storm.carrier.submits, storm.carrier.times, strict=True):
         if one["ref"] not in submitted:
             continue
         number = one["to"] if one["to"].startswith("+") else f"+{one['to']}"
         per_person[number] += 1
-        if number in storm.left and at > storm.left[number]:
-            late.append(at - storm.left[number])
+        if number in storm.left:
+            gaps.append(storm.left[number] - at)
     return Reconciled(
         accepted=len(ids),
         refused=dict(storm.refused),
@@ -286,7 +312,8 @@ def reconcile(storm: Storm, ends: Mapping[str, str]) -> Reconciled:
             if (one in submitted and ends.get(one) in UNSENT) or (one not in submitted and ends.get(one) == "delivered")
         ],
         over=[number for number, n in per_person.items() if n > MOST_A_DAY],
-        late=late,
+        late=[-gap for gap in gaps if gap < 0],
+        closest_s=min((gap for gap in gaps if gap >= 0), default=None),
     )
 
 

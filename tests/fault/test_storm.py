@@ -4,12 +4,13 @@ A short seed runs with the other tests. `make fault` runs the long ones: 100,000
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from gateway_rig import gateway
-from http_carrier import carrier
+from gateway_rig import Gateway, gateway
+from http_carrier import Carrier, carrier
 from storm import Storm, reconcile, schedule
 
 from gateway.guard.guard import Guard
@@ -23,11 +24,12 @@ SEEDS = [int(one) for one in os.environ.get("ASSENT_SEEDS", "1 2 3" if LONG else
 MESSAGES = int(os.environ.get("ASSENT_STORM_MESSAGES", "100000" if LONG else "3000"))
 FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "9"))
 PACE_S = 5.0 if LONG else 4.0
+RACING, LEAVING, RACE_S = (100_000, 2, 60.0) if LONG else (4_000, 2, 4.0)
 
 
 @pytest.fixture
 def parts(parts_dir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Part]]:
-    home = parts_dir / f"storm{request.node.callspec.params['seed']}"
+    home = parts_dir / f"storm-{request.node.name[:24]}-{request.node.callspec.params['seed']}"
     own: dict[str, Part] = {
         "valkey": Valkey(home / "valkey", free_port(), parts_dir / "log/storm-valkey.log"),
         "kafka": Kafka(home / "kafka", free_port(), free_port(), parts_dir / "log/storm-kafka.log"),
@@ -45,15 +47,13 @@ def parts(parts_dir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str,
             part.stop()
 
 
-@pytest.mark.timeout(3000)
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leaves(
-    parts: dict[str, Part], seed: int, tmp_path: Path
-) -> None:
+@asynccontextmanager
+async def standing(parts: dict[str, Part], folder: Path) -> AsyncIterator[tuple[Gateway, Carrier]]:
+    """The gateway over these parts, and a carrier that writes down what reaches it."""
     async with (
         carrier() as there,
         gateway(
-            tmp_path,
+            folder,
             redis_url=parts["valkey"].endpoint,
             kafka=parts["kafka"].endpoint,
             prefix="",
@@ -63,14 +63,43 @@ async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leave
         ) as gate,
     ):
         there.callback = gate.url
+        yield gate, there
+
+
+async def agree(parts: dict[str, Part]) -> bool:
+    """Whether Redis says of everybody what PostgreSQL says."""
+    guard = await Guard.connect(parts["valkey"].endpoint)
+    try:
+        return (await agrees(parts["postgres"].endpoint, guard)).agrees
+    finally:
+        await guard.close()
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leaves(
+    parts: dict[str, Part], seed: int, tmp_path: Path
+) -> None:
+    async with standing(parts, tmp_path) as (gate, there):
         storm = Storm(gate, there, parts, seed, MESSAGES, schedule(seed, FAULTS, FAULTS // 16), PACE_S)
         await storm.run()
         found = reconcile(storm, await storm.drained())
-        guard = await Guard.connect(parts["valkey"].endpoint)
-        told = await agrees(parts["postgres"].endpoint, guard)
-        await guard.close()
+        assert await agree(parts)
     print(f"seed {seed}: {dict(storm.struck)}")
     print(f"seed {seed}: {found}")
     assert found.good, found
-    assert told.agrees, told
     assert found.accepted + sum(found.refused.values()) == MESSAGES
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", SEEDS[:1])
+async def test_nothing_follows_an_opt_out_out_of_a_backlog(parts: dict[str, Part], seed: int, tmp_path: Path) -> None:
+    """All is accepted and waits in Kafka; then it drains while two people in five leave."""
+    async with standing(parts, tmp_path) as (gate, there):
+        storm = Storm(gate, there, parts, seed, RACING, (), 0.0, leaving=LEAVING)
+        await storm.race(RACE_S)
+        found = reconcile(storm, await storm.drained())
+    print(f"race: {found}")
+    assert found.good, found
+    assert found.ends.get("cancelled", 0) > 0
+    assert found.opted_out == len(storm.people[::LEAVING])
