@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,8 @@ class Carrier:
     url: str = ""
     callback: str = ""
     submits: list[dict[str, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """When each of them arrived, by the monotonic clock of this process."""
     heads: list[dict[str, str]] = field(default_factory=list)
     reporting: bool = True
     """Whether it reports what it took."""
@@ -54,6 +57,7 @@ class Carrier:
         for message in json.loads(body)["messages"]:
             carrier_id = f"C-{next(self._ids):08x}"
             self.submits.append({**message, "carrier_id": carrier_id})
+            self.times.append(time.monotonic())
             results.append({"ref": message["ref"], "carrier_id": carrier_id, "code": "0"})
             if self.reporting:
                 self.report(carrier_id, "DELIVRD", "000", ref=message["ref"])

@@ -1,0 +1,346 @@
+"""A storm: messages and opt-outs at a steady pace while processes and parts are killed, frozen, cut off and emptied.
+
+Everything follows from a seed, but for what the machine does with time. The callers do what callers should: they give
+each message a key and repeat it until it has an answer. What is kept of their answers is held against what reached the
+carrier and what the gateway says became of each message (`reconcile`).
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+import redis.asyncio as redis
+from gateway_rig import Gateway, numbers
+from http_carrier import Carrier
+
+from gateway.local.parts import Part
+
+BATCH = 25
+CALLERS = 6
+PER_PERSON = 8
+"""Messages for each person on average; some come to more than the ten that a day allows."""
+MOST_A_DAY = 10
+AGAIN_S = 0.25
+FINAL = {"delivered", "undelivered", "expired", "rejected", "cancelled", "unknown"}
+UNSENT = {"expired", "rejected", "cancelled"}
+REPEAT = {"unavailable", "cache.cold", "internal"}
+DRAIN_S = 240.0
+
+
+@dataclass
+class Storm:
+    """One run: who is written to, what was answered, who has left and when that was acknowledged."""
+
+    gate: Gateway
+    carrier: Carrier
+    parts: Mapping[str, Part]
+    seed: int
+    messages: int
+    faults: Sequence[str]
+    pace_s: float
+    """Seconds for each fault."""
+    leaving: int = 20
+    """One person in so many opts out."""
+    accepted: dict[str, str] = field(default_factory=dict)
+    """Message id by key."""
+    refused: Counter[str] = field(default_factory=Counter)
+    left: dict[str, float] = field(default_factory=dict)
+    """When an opt-out was acknowledged, by number."""
+    struck: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.people = numbers(max(self.messages // PER_PERSON, 20))
+        self.ref = f"storm-{self.seed}-{random.SystemRandom().randrange(1 << 40):x}"
+        self._next = 0
+        self._began = 0.0
+
+    async def run(self) -> None:
+        """Prepare, then everything at once."""
+        await self.gate.orders(self.people)
+        seconds = len(self.faults) * self.pace_s
+        self._began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(self._call(self.messages / seconds))
+            group.create_task(self._leave(seconds))
+            group.create_task(self._strike())
+
+    # --- callers -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, rate: float) -> None:
+        async with httpx.AsyncClient(base_url=self.gate.url, headers=self.gate.http.headers, timeout=5) as http:
+            while self._next < self.messages:
+                first, end = self._next, min(self._next + BATCH, self.messages)
+                self._next = end
+                await asyncio.sleep(max(0.0, self._began + first / rate - time.monotonic()))
+                await self._answered(http, [self._message(n) for n in range(first, end)])
+
+    def _message(self, n: int) -> dict[str, Any]:
+        to = self.people[self.dice.randrange(len(self.people))]
+        return {
+            "to": to,
+            "sender": "acme",
+            "purpose": "transaction.shipping",
+            "text": f"您的订单{self.seed}-{n}已发货",
+            "client_ref": self.ref,
+            "idempotency_key": f"{self.ref}-{n}",
+        }
+
+    async def _answered(self, http: httpx.AsyncClient, wanted: list[dict[str, Any]]) -> None:
+        """Repeat until every message has an answer."""
+        while wanted:
+            with suppress(httpx.HTTPError):
+                answer = await http.post("/v1/messages/batch", json={"messages": wanted})
+                if answer.status_code == 200:
+                    wanted = self._file(wanted, answer.json()["results"])
+                else:
+                    assert answer.status_code == 503, answer.text
+            if wanted:
+                await asyncio.sleep(AGAIN_S)
+
+    def _file(self, wanted: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        again = []
+        for body, result in zip(wanted, results, strict=True):
+            if result["status"] in {"accepted", "held"}:
+                self.accepted[body["idempotency_key"]] = result["id"]
+            elif result["code"] in REPEAT:
+                again.append(body)
+            else:
+                self.refused[result["code"]] += 1
+        return again
+
+    async def _leave(self, seconds: float) -> None:
+        """Some people opt out, each at a moment of its own; acknowledged or asked again."""
+        leaving = self.people[:: self.leaving]
+        limits = httpx.Limits(max_connections=400)
+        async with (
+            httpx.AsyncClient(base_url=self.gate.url, headers=self.gate.http.headers, timeout=5, limits=limits) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            for n, number in enumerate(leaving):
+                await asyncio.sleep(max(0.0, self._began + (n + 0.5) * seconds / len(leaving) - time.monotonic()))
+                group.create_task(self._leaves(http, number))
+
+    async def _leaves(self, http: httpx.AsyncClient, number: str) -> None:
+        body, head = {"sender": "acme", "reason": "asked"}, {"idempotency-key": f"leave-{number[1:]}"}
+        while number not in self.left:
+            with suppress(httpx.HTTPError):
+                answer = await http.post(f"/v1/recipients/{number}/withdraw", json=body, headers=head)
+                if answer.status_code == 200:
+                    self.left[number] = time.monotonic()
+                    return
+            await asyncio.sleep(AGAIN_S)
+
+    async def race(self, seconds: float) -> None:
+        """A backlog that drains while people leave: all is accepted before deliver starts, then both at once."""
+        await self.gate.orders(self.people)
+        self.gate.processes["deliver"].stop()
+        self._began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(self._call(1e9))
+        self.gate.start("deliver")
+        self._began = time.monotonic()
+        await self._leave(seconds)
+        await self.gate.ready("deliver")
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+
+    async def _strike(self) -> None:
+        for n, name in enumerate(self.faults):
+            await asyncio.sleep(max(0.0, self._began + (n + 0.3) * self.pace_s - time.monotonic()))
+            kind, _, whom = name.partition(" ")
+            await FAULTS[kind](self, whom)
+            self.struck[name] += 1
+
+    async def kill(self, name: str) -> None:
+        self.gate.kill(name)
+        await asyncio.sleep(self.dice.random() * 0.5)
+        await self.gate.restart(name)
+
+    async def pause(self, name: str) -> None:
+        await self._frozen(self.gate.processes[name].child.pid)
+
+    async def freeze(self, name: str) -> None:
+        await self._frozen(self.parts[name].child.pid)
+
+    async def _frozen(self, pid: int | None) -> None:
+        assert pid is not None
+        root = psutil.Process(pid)
+        stopped = [root, *root.children(recursive=True)]
+        for one in stopped:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
+        await asyncio.sleep(0.3 + self.dice.random() * 2.0)
+        for one in stopped:
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
+
+    async def restart(self, name: str) -> None:
+        part = self.parts[name]
+        pid = part.child.pid
+        assert pid is not None
+        children = psutil.Process(pid).children(recursive=True)
+        part.child.kill()
+        await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
+        await asyncio.sleep(self.dice.random())
+        part.start()
+        await self._until(part.ready)
+
+    async def cut(self, name: str) -> None:
+        """Every connection to the part ends."""
+        if name == "valkey":
+            async with redis.from_url(self.parts[name].endpoint) as server:
+                await server.client_kill_filter(_type="normal", skipme=True)
+            return
+        connection = await asyncpg.connect(self.parts[name].endpoint)
+        others = "pid <> pg_backend_pid() AND usename IS NOT NULL"
+        await connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608
+        await connection.close()
+
+    async def flush(self, name: str) -> None:
+        async with redis.from_url(self.parts[name].endpoint) as server:
+            await server.flushall()
+
+    @staticmethod
+    async def _until(ready: Callable[[], bool]) -> None:
+        for _ in range(1200):
+            if ready():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("a part did not come back within a minute")
+
+    # --- what became of it -------------------------------------------------------------------------------------------
+
+    async def drained(self) -> dict[str, str]:
+        """The status of every message, once each has a last one."""
+        connection = await asyncpg.connect(self.parts["postgres"].endpoint)
+        query = "SELECT id::text, status_word(status) AS word FROM messages WHERE client_ref = $1"
+        until = time.monotonic() + DRAIN_S
+        try:
+            while True:
+                ends = {row["id"]: row["word"] for row in await connection.fetch(query, self.ref)}
+                waiting = [one for one in self.accepted.values() if ends.get(one) not in FINAL]
+                if not waiting:
+                    return ends
+                if time.monotonic() > until:
+                    return ends
+                await asyncio.sleep(0.5)
+        finally:
+            await connection.close()
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The counts, and what must be empty."""
+
+    accepted: int
+    refused: dict[str, int]
+    submitted: int
+    ends: dict[str, int]
+    opted_out: int
+    lost: list[str]
+    twice: list[str]
+    unasked: list[str]
+    """Submitted, but never accepted."""
+    contradicted: list[str]
+    """Submitted, and said to have ended unsent; or delivered and never submitted."""
+    over: list[str]
+    """People who were sent more than a window allows."""
+    late: list[float]
+    """Seconds after an opt-out's acknowledgement at which something it covers was still submitted."""
+    closest_s: float | None
+    """How long before an acknowledgement the last submission that it covers arrived, at the least."""
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.twice or self.unasked or self.contradicted or self.over or self.late)
+
+    def __str__(self) -> str:
+        wrong = {
+            "lost": len(self.lost),
+            "submitted twice": len(self.twice),
+            "submitted unasked": len(self.unasked),
+            "contradicted": len(self.contradicted),
+            "over a window": len(self.over),
+            "after an opt-out": len(self.late),
+        }
+        closest = "none" if self.closest_s is None else f"{self.closest_s:.3f} s"
+        return (
+            f"accepted {self.accepted:,}, refused {self.refused}, submitted {self.submitted:,}, ends {self.ends}, "
+            f"opt-outs {self.opted_out:,}, "
+            f"nearest submission {closest} before an acknowledgement; "
+            + ", ".join(f"{name} {count}" for name, count in wrong.items())
+        )
+
+
+def reconcile(storm: Storm, ends: Mapping[str, str]) -> Reconciled:
+    """Accepted ids = submitted ids + ids that ended unsent or unknown; nothing twice, over, or after an opt-out."""
+    ids = set(storm.accepted.values())
+    counts = Counter(one["ref"] for one in storm.carrier.submits)
+    submitted = {ref for ref in counts if ref in ids or ref in ends}
+    per_person: Counter[str] = Counter()
+    gaps: list[float] = []
+    for one, at in zip(storm.carrier.submits, storm.carrier.times, strict=True):
+        if one["ref"] not in submitted:
+            continue
+        number = one["to"] if one["to"].startswith("+") else f"+{one['to']}"
+        per_person[number] += 1
+        if number in storm.left:
+            gaps.append(storm.left[number] - at)
+    return Reconciled(
+        accepted=len(ids),
+        refused=dict(storm.refused),
+        submitted=len(submitted),
+        ends=dict(Counter(ends.get(one, "absent") for one in ids)),
+        opted_out=len(storm.left),
+        lost=[one for one in ids if one not in submitted and ends.get(one) not in UNSENT | {"unknown"}],
+        twice=[one for one in submitted if counts[one] > 1],
+        unasked=[one for one in submitted if one not in ids],
+        contradicted=[
+            one
+            for one in ids
+            if (one in submitted and ends.get(one) in UNSENT) or (one not in submitted and ends.get(one) == "delivered")
+        ],
+        over=[number for number, n in per_person.items() if n > MOST_A_DAY],
+        late=[-gap for gap in gaps if gap < 0],
+        closest_s=min((gap for gap in gaps if gap >= 0), default=None),
+    )
+
+
+FAULTS: dict[str, Callable[[Storm, str], Awaitable[None]]] = {
+    "kill": Storm.kill,
+    "pause": Storm.pause,
+    "freeze": Storm.freeze,
+    "restart": Storm.restart,
+    "cut": Storm.cut,
+    "flush": Storm.flush,
+}
+PROCESSES = ("edge", "deliver", "settle", "ledger")
+COMMON = (
+    *(f"kill {name}" for name in PROCESSES),
+    *(f"pause {name}" for name in PROCESSES),
+    *(f"{kind} {name}" for kind in ("freeze", "restart") for name in ("valkey", "kafka", "postgres")),
+    "cut valkey",
+    "cut postgres",
+)
+
+
+def schedule(seed: int, count: int, flushes: int) -> list[str]:
+    """So many faults, every kind before any comes again, and emptied caches among them."""
+    dice, chosen = random.Random(seed), []
+    while len(chosen) < count - flushes:
+        chosen += dice.sample(COMMON, len(COMMON))
+    chosen = chosen[: count - flushes]
+    for n in range(flushes):
+        chosen.insert((n + 1) * len(chosen) // (flushes + 1), "flush valkey")
+    return chosen

@@ -1,0 +1,105 @@
+"""Never lost, never twice, never after an opt-out: real processes on real parts in a storm of faults, reconciled.
+
+A short seed runs with the other tests. `make fault` runs the long ones: 100,000 messages and 50 faults a seed.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from gateway_rig import Gateway, gateway
+from http_carrier import Carrier, carrier
+from storm import Storm, reconcile, schedule
+
+from gateway.guard.guard import Guard
+from gateway.ledger.audit import agrees
+from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
+
+pytestmark = pytest.mark.fault
+
+LONG = bool(os.environ.get("ASSENT_LONG"))
+SEEDS = [int(one) for one in os.environ.get("ASSENT_SEEDS", "1 2 3" if LONG else "1").split()]
+MESSAGES = int(os.environ.get("ASSENT_STORM_MESSAGES", "100000" if LONG else "3000"))
+FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "9"))
+PACE_S = 5.0 if LONG else 4.0
+RACING, LEAVING, RACE_S = (100_000, 2, 60.0) if LONG else (4_000, 2, 4.0)
+
+
+@pytest.fixture
+def parts(parts_dir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Part]]:
+    home = parts_dir / f"storm-{request.node.name[:24]}-{request.node.callspec.params['seed']}"
+    own: dict[str, Part] = {
+        "valkey": Valkey(home / "valkey", free_port(), parts_dir / "log/storm-valkey.log"),
+        "kafka": Kafka(home / "kafka", free_port(), free_port(), parts_dir / "log/storm-kafka.log"),
+        "postgres": Postgres(home / "postgres", free_port(), parts_dir / "log/storm-postgres.log"),
+    }
+    home.mkdir()
+    home.chmod(0o711)
+    try:
+        bring_up(list(own.values()))
+        yield own
+    finally:
+        for part in own.values():
+            part.child.ask()
+        for part in own.values():
+            part.stop()
+
+
+@asynccontextmanager
+async def standing(parts: dict[str, Part], folder: Path) -> AsyncIterator[tuple[Gateway, Carrier]]:
+    """The gateway over these parts, and a carrier that writes down what reaches it."""
+    async with (
+        carrier() as there,
+        gateway(
+            folder,
+            redis_url=parts["valkey"].endpoint,
+            kafka=parts["kafka"].endpoint,
+            prefix="",
+            database_url=parts["postgres"].endpoint,
+            carrier_url=there.url,
+            log_level="info",
+        ) as gate,
+    ):
+        there.callback = gate.url
+        yield gate, there
+
+
+async def agree(parts: dict[str, Part]) -> bool:
+    """Whether Redis says of everybody what PostgreSQL says."""
+    guard = await Guard.connect(parts["valkey"].endpoint)
+    try:
+        return (await agrees(parts["postgres"].endpoint, guard)).agrees
+    finally:
+        await guard.close()
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leaves(
+    parts: dict[str, Part], seed: int, tmp_path: Path
+) -> None:
+    async with standing(parts, tmp_path) as (gate, there):
+        storm = Storm(gate, there, parts, seed, MESSAGES, schedule(seed, FAULTS, FAULTS // 16), PACE_S)
+        await storm.run()
+        found = reconcile(storm, await storm.drained())
+        assert await agree(parts)
+    print(f"seed {seed}: {dict(storm.struck)}")
+    print(f"seed {seed}: {found}")
+    assert found.good, found
+    assert found.accepted + sum(found.refused.values()) == MESSAGES
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", SEEDS[:1])
+async def test_nothing_follows_an_opt_out_out_of_a_backlog(parts: dict[str, Part], seed: int, tmp_path: Path) -> None:
+    """All is accepted and waits in Kafka; then it drains while two people in five leave."""
+    async with standing(parts, tmp_path) as (gate, there):
+        storm = Storm(gate, there, parts, seed, RACING, (), 0.0, leaving=LEAVING)
+        await storm.race(RACE_S)
+        found = reconcile(storm, await storm.drained())
+    print(f"race: {found}")
+    assert found.good, found
+    assert found.ends.get("cancelled", 0) > 0
+    assert found.opted_out == len(storm.people[::LEAVING])
