@@ -55,7 +55,8 @@ async def ledger(settings: Settings, with_hold: bool) -> None:
     """
     tree = log_of(settings)
     async with open_parts(settings) as parts, _attested(settings, tree):
-        sequencer = Sequencer(settings.database_url.get_secret_value(), tree)
+        records_key = parts.appender.keys.record_signer(tree.origin).vkey()
+        sequencer = Sequencer(settings.database_url.get_secret_value(), tree, [records_key])
         projection = Projection(
             settings.database_url.get_secret_value(),
             parts.guard,
