@@ -204,7 +204,7 @@ def test_by_replying_y_instead_of_typing_the_code(world: World, visit: Visit, tm
     bundle = saved(world, tmp_path, message)
     holds(world, bundle, keys)
     with ZipFile(bundle) as archive:
-        assert "method reply" in archive.read("report.html").decode()
+        assert "method: reply" in archive.read("report.html").decode()
     refused_after_withdrawal(world, person)
 
 
@@ -236,7 +236,7 @@ def test_the_report_is_readable_on_paper_and_on_a_narrow_phone(
     file = tmp_path / "report.html"
     with ZipFile(saved(world, tmp_path, message)) as archive:
         file.write_bytes(archive.read("report.html"))
-    context = browser.new_context(java_script_enabled=True)
+    context = browser.new_context()
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
