@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ FORM = Form(**draft_of(demo_form()).model_dump(), version=1, created_at=datetime
 TEXT = shown(FORM, "zh")
 RECORDS = KEYS.record_signer("assent.test/log")
 VKEYS = [VKEY, RECORDS.vkey()]
-AT = 1_764_000_000_000
+AT = time.time_ns() // 1_000_000 - 60_000
+ACCEPTED_AT = AT + 3_600_000
 MESSAGE = "01a20bb9-6f46-7968-9bca-a20bd03a9f18"
 
 
@@ -57,7 +59,7 @@ class Court:
             "purpose": "marketing.promotion",
             "class": "marketing",
             "port": "10690002",
-            "accepted_at": 4_102_444_800_000,
+            "accepted_at": ACCEPTED_AT,
             "decision": {"basis": "consent", "ledger_entry": entry or self.grant, "pack": self.pack},
             "timeline": [
                 {"at": AT, "status": "sent", "carrier": "simulator", "code": "0", "raw": None},
@@ -151,7 +153,7 @@ def resealed(raw: bytes, change: Callable[[dict[str, Any], dict[str, bytes]], No
 async def test_a_message_its_permission_and_all_that_proves_it(court: Court) -> None:
     raw = await court.bundle()
     report = verify(raw, VKEYS, leaves=court.leaves)
-    assert report.good, report.checks
+    assert report.good, [one for one in report.checks if not one.ok]
     found = {one.name: one.ok for one in report.checks}
     assert {name for name, ok in found.items() if ok} == {
         *("container", "seal", "checkpoint", "entries", "order", "person", "records", "rules", "permission"),
@@ -280,7 +282,7 @@ async def test_a_message_after_a_withdrawal_is_shown_to_be_wrong(court: Court) -
 async def test_an_erased_person_leaves_proof_that_something_was_there(court: Court) -> None:
     await court.act(EventKind.ERASURE, {})
     report = verify(raw := await court.bundle(), VKEYS)
-    assert report.good, report.checks
+    assert report.good, [one for one in report.checks if not one.ok]
     assert {one.name for one in report.checks if one.ok is None} >= {"permission", "person"}
     assert report.told["entries"][0]["seq"] == court.grant
     assert court.to.encode() not in raw
@@ -295,7 +297,7 @@ async def test_an_event_is_found_by_place_and_by_id(court: Court) -> None:
     assert await court.evidence.place("nothing") is None
     raw = await court.evidence.bundle(Case({"event": court.grant}, subject, None), AT)
     report = verify(raw, VKEYS)
-    assert report.good, report.checks
+    assert report.good, [one for one in report.checks if not one.ok]
     assert {one.name for one in report.checks if one.ok is None} == {"timestamp", "permission", "complete"}
 
 
