@@ -13,17 +13,15 @@ so an act that arrives meanwhile is not missing from the bundle. Opening, provin
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
-from gateway.contract.consent import EventKind
 from gateway.contract.record import receipt
-from gateway.ledger import rows
 from gateway.ledger.attesting import ATTESTED, ATTESTED_TIME
 from gateway.ledger.bundle import seal
+from gateway.ledger.chain import Case, Gathered, Holder, gather, pack_of, text_of
 from gateway.ledger.checkpoint import InclusionProof, parse
 from gateway.ledger.events import SYSTEM, canonical
 from gateway.ledger.keys import Keys, PersonKeys
@@ -65,33 +63,6 @@ class NothingError(LookupError):
     """There is no such message or event, or nothing readable about the person."""
 
 
-class Case(NamedTuple):
-    """What is asked: a message (as `records` tells it), or an event's place, or a person and a sender."""
-
-    question: Mapping[str, Any]
-    subject: bytes
-    sender: str | None
-    message: Mapping[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """A chain with its bodies, ready to be proved."""
-
-    entries: list[dict[str, Any]]
-    bodies: dict[int, dict[str, Any]]
-    tag_key: bytes | None
-    number: str | None
-
-
-class _Holder(NamedTuple):
-    """The keys of a person, if they were not erased, those of the system, and the person's row."""
-
-    own: PersonKeys | None
-    system: PersonKeys | None
-    row: asyncpg.Record | None
-
-
 class Evidence:
     """Makes bundles from one installation's database and log folder."""
 
@@ -114,13 +85,13 @@ class Evidence:
         if not chain and case.message is None:
             raise NothingError
         own, system = (self._opener(holders, subject) for subject in (case.subject, SYSTEM))
-        gathered = await asyncio.to_thread(_gather, case, chain, _Holder(own, system, holders.get(case.subject)))
+        gathered = await asyncio.to_thread(gather, case, chain, Holder(own, system, holders.get(case.subject)))
         files, named = await self._sources(case, gathered, packs, system)
         files["checkpoint"] = note
         if stamped is not None:
             files["checkpoint.tsr"] = stamped
         seqs = [row["seq"] for row in chain] + [one["seq"] for one in named["packs"]]
-        told = _told(case, gathered, named, note, made_at_ms)
+        told = await asyncio.to_thread(_told, case, gathered, named, note, made_at_ms)
         return await asyncio.to_thread(self._sealed, files, told, seqs, gathered)
 
     async def _last(self, case: Case) -> int:
@@ -149,19 +120,19 @@ class Evidence:
     async def _sources(
         self,
         case: Case,
-        gathered: _Gathered,
+        gathered: Gathered,
         packs: Sequence[asyncpg.Record],
         system: PersonKeys | None,
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The rules in force and the texts shown, as files, and how the bundle names them."""
         files: dict[str, bytes] = {}
         named: dict[str, Any] = {"packs": [], "texts": []}
-        found = await asyncio.to_thread(_pack, case.message or {}, packs, system)
+        found = await asyncio.to_thread(pack_of, case.message or {}, packs, system)
         if found is not None:
             entry, text = found
             files[entry["file"]] = text
             named["packs"].append(entry)
-        for digest, name in sorted({one for body in gathered.bodies.values() if (one := _text_of(body))}):
+        for digest, name in sorted({one for body in gathered.bodies.values() if (one := text_of(body))}):
             text_ = await self._text_of(bytes.fromhex(digest))
             if text_ is not None:
                 files[f"texts/{name}"] = text_
@@ -183,9 +154,7 @@ class Evidence:
         reply = _read(self._folder / ATTESTED_TIME)
         return reply if reply is not None and hashlib.sha256(note).digest() in reply else None
 
-    def _sealed(
-        self, files: dict[str, bytes], told: dict[str, Any], seqs: Sequence[int], gathered: "_Gathered"
-    ) -> bytes:
+    def _sealed(self, files: dict[str, bytes], told: dict[str, Any], seqs: Sequence[int], gathered: Gathered) -> bytes:
         try:
             files |= self._proofs(seqs, files["checkpoint"])
         except (TileMissingError, LayoutError, OSError):
@@ -211,46 +180,7 @@ def _relied_on(case: Case) -> int | None:
     return named
 
 
-def _gather(case: Case, chain: Sequence[asyncpg.Record], holder: _Holder) -> _Gathered:
-    own, system, held = holder
-    entries, bodies = [_entry(row) for row in chain], {}
-    for entry, row in zip(entries, chain, strict=True):
-        opener = system if rows.key_holder(row["kind"], case.subject) == SYSTEM else own
-        if opener is None or row["body"] is None:
-            continue
-        body = rows.open_body(opener, row["seq"], row["version"], row["body"])
-        if _concerns(body, case.sender):
-            bodies[row["seq"]] = body | {"seq": row["seq"], "recorded_at": entry["at"]}
-            entry.update(_disclosed(row, body))
-    if own is None or held is None:
-        return _Gathered(entries, bodies, None, None)
-    _number(entries, own, held["counter"])
-    number = None if held["number"] is None else rows.open_number(own, held["number"])
-    return _Gathered(entries, bodies, own.tag_key(), number)
-
-
-def _pack(
-    message: Mapping[str, Any], packs: Sequence[asyncpg.Record], system: PersonKeys | None
-) -> tuple[dict[str, Any], bytes] | None:
-    """The recorded text of the pack that decided the message, as it was then; without a message, the newest."""
-    wanted, then = (message.get("decision") or {}).get("pack"), message.get("accepted_at") or 2**62
-    found = []
-    if system is None:
-        return None
-    for row in packs:
-        body = rows.open_body(system, row["seq"], row["version"], row["body"])
-        if wanted in (None, body["data"]["pack"]):
-            found.append((row, body))
-    chosen = next((one for one in found if rows.ms_of(one[0]["at"]) <= then), found[-1] if found else None)
-    if chosen is None:
-        return None
-    row, body = chosen
-    data = body["data"]
-    named = {"pack": data["pack"], "sha256": data["sha256"], "file": f"packs/{data['pack']}.toml"}
-    return _entry(row) | _disclosed(row, body) | named, data["text"].encode()
-
-
-def _told(case: Case, gathered: _Gathered, named: Mapping[str, Any], note: bytes, made_at_ms: int) -> dict[str, Any]:
+def _told(case: Case, gathered: Gathered, named: Mapping[str, Any], note: bytes, made_at_ms: int) -> dict[str, Any]:
     checkpoint = parse(split(note)[0])
     told: dict[str, Any] = {
         "format": FORMAT,
@@ -270,48 +200,6 @@ def _told(case: Case, gathered: _Gathered, named: Mapping[str, Any], note: bytes
     if gathered.tag_key is not None:
         told["tag_key"] = gathered.tag_key.hex()
     return told
-
-
-def _entry(row: asyncpg.Record) -> dict[str, Any]:
-    """What anybody may read of an event: its leaf, and its kind."""
-    return {
-        "seq": row["seq"],
-        "at": rows.ms_of(row["at"]),
-        "version": row["version"],
-        "kind": row["kind"],
-        "tag": row["tag"].hex(),
-        "commitment": row["commitment"].hex(),
-    }
-
-
-def _disclosed(row: asyncpg.Record, body: Mapping[str, Any]) -> dict[str, str]:
-    return {"salt": row["salt"].hex(), "body": canonical(body).decode()}
-
-
-def _number(entries: Sequence[dict[str, Any]], own: PersonKeys, last: int) -> None:
-    """Write to each entry which of the person's it is, of `last` or fewer; those of an erased key have none."""
-    places = {own.tag(count).hex(): count for count in range(1, last + 1)}
-    for entry in entries:
-        if entry["tag"] in places:
-            entry["count"] = places[entry["tag"]]
-
-
-def _concerns(body: Mapping[str, Any], sender: str | None) -> bool:
-    """Whether an event is shown: it is about the sender asked for, or about all."""
-    data = body["data"]
-    owner = data.get("sender") or str(data.get("scope", "*")).partition("/")[0].partition("#")[0]
-    if body["event_type"] == EventKind.ACCESS:
-        return False
-    return sender is None or owner in (sender, "*")
-
-
-def _text_of(body: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The digest of the text that a grant's first record names (`two_records`), and a name for its file."""
-    first = ((body["data"].get("evidence") or {}).get("first") or {}).get("record") or {}
-    notice = (first.get("proof") or {}).get("notice")
-    if not notice:
-        return None
-    return str(notice["sha256"]), f"{notice['id']}.v{notice['version']}.{notice['language']}.json"
 
 
 def _read(path: Path) -> bytes | None:

@@ -123,7 +123,7 @@ class Bundle:
             )
         try:
             verify_timestamp(reply, self.files["checkpoint"], self._authority)
-            at = stamped_at_ms(reply) // 1000
+            at = stamped_at_ms(reply, self.files["checkpoint"]) // 1000
         except TimestampError as fault:
             raise Failed(str(fault), "时间戳无效") from None
         return (

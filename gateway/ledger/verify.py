@@ -142,21 +142,14 @@ def person(bundle: Bundle) -> Found:
 
 
 def records(bundle: Bundle) -> Found:
-    """Both records of each grant that claims them are signed, and name the text that is in the bundle."""
+    """Both records of each grant that claims them are signed, and name its topics and the text in the bundle."""
     texts = {hashlib.sha256(held).hexdigest() for name, held in bundle.files.items() if name.startswith("texts/")}
     found = 0
     for body in bundle.bodies():
         evidence = body["data"].get("evidence") or {}
-        if body["event_type"] != "grant" or evidence.get("weight") != "two_records":
-            continue
-        found += 1
-        for one in ("first", "second"):
-            _signed_record(bundle, evidence[one], body)
-        digest = hashlib.sha256(canonical(evidence["first"]["record"])).hexdigest()
-        if evidence["second"]["record"]["first_sha256"] != digest:
-            raise Failed("the second record belongs to another first one", "第二份记录与第一份不对应")
-        if evidence["first"]["record"]["proof"]["notice"]["sha256"] not in texts:
-            raise Failed("the text that was shown is not in the bundle, or differs", "证据包缺少展示的文本或文本不符")
+        if body["event_type"] == "grant" and evidence.get("weight") == "two_records":
+            found += 1
+            _both_records(bundle, evidence, body, texts)
     if not found:
         return None, "no consent by two records is shown", "未包含双录授权"
     return (
@@ -229,6 +222,19 @@ def _is_its_own(bundle: Bundle, entry: Mapping[str, Any], body: Mapping[str, Any
     mine = body["pii_principal_id"] == bundle.told["subject"] or entry["kind"] == "pack"
     if not mine or body.get("pii_principal_contact", bundle.told.get("number")) != bundle.told.get("number"):
         raise Failed(f"entry {entry['seq']} is about somebody else", f"第 {entry['seq']} 条：不是此人的记录")
+
+
+def _both_records(bundle: Bundle, evidence: Mapping[str, Any], body: Mapping[str, Any], texts: set[str]) -> None:
+    for one in ("first", "second"):
+        _signed_record(bundle, evidence[one], body)
+    first, second = evidence["first"]["record"], evidence["second"]["record"]
+    if second["first_sha256"] != hashlib.sha256(canonical(first)).hexdigest():
+        raise Failed("the second record belongs to another first one", "第二份记录与第一份不对应")
+    if first["proof"]["notice"]["sha256"] not in texts:
+        raise Failed("the text that was shown is not in the bundle, or differs", "证据包缺少展示的文本或文本不符")
+    ticked = {box["topic"] for box in first["proof"]["boxes"] if box["final"] is True and box["default"] is False}
+    if not ticked.issuperset(body["data"]["topics"]) or first["entity_id"] != body["data"]["sender"]:
+        raise Failed("the consent says more than was ticked", "授权范围超出所勾选的内容")
 
 
 def _signed_record(bundle: Bundle, signed: Mapping[str, Any], body: Mapping[str, Any]) -> None:

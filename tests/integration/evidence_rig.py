@@ -20,8 +20,9 @@ from gateway.contract.consent import Event, EventKind
 from gateway.contract.form import Form, shown
 from gateway.ledger import events, two_records
 from gateway.ledger.bundle import SEAL, seal
+from gateway.ledger.chain import Case
 from gateway.ledger.events import canonical
-from gateway.ledger.evidence import Case, Evidence
+from gateway.ledger.evidence import Evidence
 from gateway.ledger.sequencer import Sequencer
 from gateway.ledger.tiles import Tiles
 from gateway.ledger.verify import Report

@@ -11,7 +11,8 @@ import pytest
 from gateway.contract.consent import EventKind
 from gateway.ledger import events
 from gateway.ledger.bundle import packed
-from gateway.ledger.evidence import Case, NothingError
+from gateway.ledger.chain import Case
+from gateway.ledger.evidence import NothingError
 from gateway.ledger.note import Signer, generate
 from gateway.ledger.verify import verify
 from tests.integration.evidence_rig import AT, TEXT, VKEYS, Court, courtroom, failed, opened, resealed

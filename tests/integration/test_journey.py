@@ -353,6 +353,8 @@ async def test_a_delivered_messages_evidence_verifies_over_http_and_from_the_com
     assert report.good, report.checks
     assert report.told["message"]["status"] == "delivered"
     assert [entry["kind"] for entry in report.told["entries"]] == ["relationship", "access"]  # the look itself
+    for nobody in ("²", "0", "9" * 30, str(uuid.uuid4()), "..%2F..%2Fetc"):
+        assert (await gate.http.get(f"/v1/evidence/{nobody}")).status_code == 404
     out, when = tmp_path / "found.zip", str(message["accepted_at"])
     asked = ("--recipient", to, "--port", message["port"], "--at", when, "--by", "Li Lei", "--out", str(out))
     exported = await asyncio.to_thread(gate.command, "evidence", "export", *asked)
