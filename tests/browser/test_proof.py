@@ -154,6 +154,7 @@ def holds(world: World, bundle: Path, keys: Path) -> None:
     assert (alone.returncode, whole.returncode) == (0, 0), alone.stdout + whole.stdout
     assert "no entry of this person was left out" in whole.stdout
     assert "FAIL" not in whole.stdout
+    assert f"about message (所涉短信): {bundle.stem}, acme, " in whole.stdout
     raw = bytearray(bundle.read_bytes())
     raw[len(raw) // 2] ^= 1
     broken = bundle.with_suffix(".broken.zip")
