@@ -218,8 +218,11 @@ def metrics() -> tuple[Count | Level | Spread, ...]:
 
 
 def _where_only(exc_info: Any) -> list[dict[str, Any]]:
-    """An exception as its class and the lines it passed: never its text or locals, which may quote a person."""
-    kind, _, trace = exc_info
+    """An exception (of a group its first) as its class and the lines it passed: never its text, which may quote a person."""
+    fault = exc_info[1]
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    kind, trace = (type(fault), fault.__traceback__) if fault is not None else (None, exc_info[2])
     frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(trace)]
     return [{"exception": kind.__name__ if kind else "none", "frames": frames[-12:]}]
 

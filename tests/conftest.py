@@ -34,7 +34,7 @@ BUDGETS_S = {
     "fault": 300,
     "carriers": 90,
     "interop": 600,
-    "browser": 120,
+    "browser": 180,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
 APART = {"browser", "interop"}

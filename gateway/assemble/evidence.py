@@ -13,7 +13,8 @@ from gateway.assemble.parts import guard_of, secrets
 from gateway.contract.consent import Event, EventKind
 from gateway.edge.evidence import case_of
 from gateway.ledger.appender import Appender
-from gateway.ledger.evidence import Case, Evidence, NothingError
+from gateway.ledger.chain import Case
+from gateway.ledger.evidence import Evidence, NothingError
 from gateway.ledger.keys import Keys
 from gateway.ledger.layout import WIDTH
 from gateway.ledger.tiles import Tiles

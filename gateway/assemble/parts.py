@@ -21,6 +21,7 @@ from gateway.guard import Cfg, Guard, GuardUnavailable, Lease
 from gateway.intake import Intake
 from gateway.ledger.appender import Appender
 from gateway.ledger.keys import Keys
+from gateway.records.connection import AWAY
 from gateway.rules.pack import Pack, load, names
 from gateway.settings import Settings
 from gateway.stream import KafkaError, Producer, Topics
@@ -108,7 +109,7 @@ async def patiently(what: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
     while True:
         try:
             return await attempt()
-        except (OSError, TimeoutError, asyncpg.PostgresError, GuardUnavailable, KafkaError) as fault:
+        except (*AWAY, GuardUnavailable, KafkaError) as fault:
             if asyncio.get_running_loop().time() > until:
                 raise Misconfigured(f"{what} does not answer ({type(fault).__name__}); is its address right?") from None
             log.info("waiting", part=what, error=type(fault).__name__)

@@ -77,6 +77,15 @@ def evidence_verify(
     for one in report.checks:
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[one.ok]
         typer.echo(f"{mark} {one.name:<11} {one.en}\n     {'':<11} {one.zh}")
-    typer.echo("the evidence holds (证据有效)" if report.good else "the evidence does NOT hold (证据无效)")
     if not report.good:
+        typer.echo("the evidence does NOT hold (证据无效)")
         raise typer.Exit(1)
+    if message := report.told.get("message"):
+        named = ", ".join(str(message[name]) for name in ("id", "sender", "purpose"))
+        told = "".join(c for c in named if c.isprintable())
+        typer.echo(
+            f"about message (所涉短信): {told}; report.html was made by its sender, these checks are of bundle.json"
+        )
+    if open_ := [one.name for one in report.checks if one.ok is None]:
+        typer.echo(f"not checked, see above (未核验): {', '.join(open_)}")
+    typer.echo("the evidence holds (证据有效)")

@@ -27,6 +27,7 @@ from gateway.deliver.reports import not_sent
 from gateway.guard import Cfg, Guard, GuardUnavailable, VoidAsk
 from gateway.intake import Intake, Released, release
 from gateway.records import held
+from gateway.records.connection import AWAY
 from gateway.records.held import Held
 from gateway.stream.codec import Undecodable, decode
 from gateway.stream.group import GroupReader, Read
@@ -42,7 +43,7 @@ READ_AT_MOST = 1000
 IDLE_S = 0.2
 PAUSE_S = 1.0
 STEP_WITHIN_S = 20.0
-FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, GuardUnavailable)
+FAULTS = (*AWAY, GuardUnavailable)
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any]

@@ -16,7 +16,8 @@ from gateway.edge.callers import Caller, need
 from gateway.edge.faults import UNAVAILABLE
 from gateway.edge.problems import Refused
 from gateway.edge.strict import routes
-from gateway.ledger.evidence import Case, Evidence, NoLogError, NothingError
+from gateway.ledger.chain import Case
+from gateway.ledger.evidence import Evidence, NoLogError, NothingError
 from gateway.records.messages import Messages
 
 router = routes("ledger")

@@ -27,17 +27,18 @@ CHANGES = {"cache-control": "no-cache"}
 TEXTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 
 
-def _folder(request: Request) -> Folder:
+async def _folder(request: Request) -> Folder:
     gate = request.app.door.gate
-    if gate is None or gate.ledger_dir is None or not gate.ledger_dir.is_dir():
+    if gate is None or gate.ledger_dir is None or not await asyncio.to_thread(gate.ledger_dir.is_dir):
         raise Refused(UNAVAILABLE)
     folder: Folder = gate.ledger_dir
     return folder
 
 
 async def _file(request: Request, name: str) -> Response:
+    place = await _folder(request) / name
     try:
-        content = await asyncio.to_thread((_folder(request) / name).read_bytes)
+        content = await asyncio.to_thread(place.read_bytes)
     except FileNotFoundError:
         raise Refused(Refusal(Code.NOT_FOUND)) from None
     return Response(content, headers=CHANGES, media_type=TEXT)
@@ -59,7 +60,7 @@ async def keys(request: Request) -> Response:
 async def tile(request: Request, path: Annotated[str, Path(max_length=64, examples=["0/000"])]) -> Response:
     """A tile of hashes (`0/x001/067`) or of entries (`entries/000.p/5`)."""
     try:
-        content = await asyncio.to_thread(Tiles(_folder(request)).read, f"tile/{path}")
+        content = await asyncio.to_thread(Tiles(await _folder(request)).read, f"tile/{path}")
     except (LayoutError, TileMissingError):
         raise Refused(Refusal(Code.NOT_FOUND)) from None
     return Response(content, headers=NEVER_CHANGES, media_type=BYTES)

@@ -27,7 +27,7 @@ from gateway.ledger import events, installation
 from gateway.ledger.commit import Appended, Committed, Draft, commit_batch
 from gateway.ledger.keys import KeyMismatchError, Keys
 from gateway.ledger.reading import Reading
-from gateway.ledger.rows import Connection
+from gateway.ledger.rows import AWAY, Connection
 
 MOST_EVENTS = 500
 MOST_WAITING = 5_000
@@ -265,7 +265,7 @@ def _count(acts: Sequence[Event], answers: Sequence[Appended]) -> None:
 async def _end(connection: Connection, error: BaseException) -> None:
     """Leave no transaction open: by ROLLBACK where the connection still answers, else by giving it up."""
     if isinstance(error, Exception) and not connection.is_closed():
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*AWAY):
             await connection.execute("ROLLBACK", timeout=ROLLBACK_S)
             return
     with suppress(asyncpg.InterfaceError):

@@ -21,6 +21,7 @@ from gateway.ledger.checkpoint import parse
 from gateway.ledger.merkle import consistency_proof
 from gateway.ledger.note import Signature, add_signature, split
 from gateway.ledger.opening import QUERY_S
+from gateway.ledger.rows import AWAY
 from gateway.ledger.sequencer import CHECKPOINT, Log, replace
 from gateway.ledger.timestamps import TimestampError, Timestamps
 from gateway.ledger.witness import Witness, WitnessConflictError, WitnessError, WitnessRefusedError
@@ -69,7 +70,7 @@ class Attesting:
         while True:
             try:
                 await self.attest()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as fault:
+            except (*AWAY, ValueError) as fault:
                 _log.warning("attesting_interrupted", error=type(fault).__name__)
             telemetry.ATTESTED_AGE.set(time.time() - self._complete_at)
             await asyncio.sleep(self._every_s)

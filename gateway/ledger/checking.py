@@ -5,7 +5,8 @@ with the tiles on disk, with the checkpoint that was signed last, and with every
 old one kept by somebody else say. `deep` also opens each body, holds it against its commitment and its row, and replays
 each person's events to the state that is in force, so that an edited row is found where it only permits something.
 
-Memory does not grow with the log, except for `deep`, which keeps the people of one lane at a time.
+Memory does not grow with the log, except for `deep`, which keeps the people of one lane at a time. The log may grow
+meanwhile: what can only be newer is read later, and what belongs together in one snapshot.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from gateway.ledger.checkpoint import Checkpoint, open_checkpoint
 from gateway.ledger.events import SYSTEM, canonical
 from gateway.ledger.growing import Edge, Write, edge_of, grow
 from gateway.ledger.keys import KeyMismatchError, Keys, commit
-from gateway.ledger.layout import WIDTH, LayoutError, parse_path
+from gateway.ledger.layout import WIDTH, LayoutError, Tile, bundle, entries_of, parse_path
+from gateway.ledger.merkle import HASH_BYTES
 from gateway.ledger.opening import QUERY_S, RECORDED, encode
 from gateway.ledger.rows import Connection
 from gateway.ledger.sequencer import CHECKPOINT, Log
@@ -92,12 +94,13 @@ class Checking:
         for size in sorted(size for size in wanted if size > edge.size):
             found.say(f"a checkpoint of {size} entries was signed, the database has {edge.size}")
         if signed and signed <= edge.size:
-            self._hold_edge(signed)
+            self._hold_edge(signed, {one.root for one in wanted[signed]})
         return found
 
     async def _own(self) -> list[bytes]:
         """What the log remembers, what it published, and whether the database remembers the same."""
         log, notes = self._log, []
+        recorded = await self._connection.fetchrow(RECORDED, log.origin, timeout=QUERY_S)
         memory = await asyncio.to_thread(log.signed.read, log.origin)
         if memory is None:
             self.found.say("the log remembers no signed checkpoint")
@@ -107,7 +110,6 @@ class Checking:
             notes.append((log.folder / CHECKPOINT).read_bytes())
         except FileNotFoundError:
             self.found.say("no checkpoint is published")
-        recorded = await self._connection.fetchrow(RECORDED, log.origin, timeout=QUERY_S)
         if recorded is not None and memory is not None:
             own = open_checkpoint(memory, log.origin, log.verifiers)[0]
             if recorded["size"] > own.size or (recorded["size"] == own.size and recorded["root"] != own.root):
@@ -161,12 +163,29 @@ class Checking:
             except LayoutError as fault:
                 self.found.say(str(fault))
 
-    def _hold_edge(self, signed: int) -> None:
+    def _hold_edge(self, signed: int, roots: set[bytes]) -> None:
         """The partial tiles of the signed size belong together, and have its root."""
         try:
-            edge_of(signed, self._log.tiles.read)
+            edge = edge_of(signed, self._partial)
         except (TileMissingError, LayoutError) as fault:
             self.found.say(f"the tiles of the last checkpoint: {fault}")
+            return
+        if edge.root() not in roots:
+            self.found.say("the tiles of the last checkpoint do not have its root")
+
+    def _partial(self, path: str) -> bytes:
+        """A partial tile; where it is gone because the tile became full meanwhile, what it was of the full one."""
+        tile = parse_path(path)
+        try:
+            return self._log.tiles.read(path)
+        except TileMissingError as missing:
+            try:
+                whole = self._log.tiles.read(Tile(tile.level, tile.index).path)
+            except TileMissingError:
+                raise missing from None
+        if tile.level is None:
+            return bundle(entries_of(whole)[: tile.width])
+        return whole[: tile.width * HASH_BYTES]
 
     # --- deep --------------------------------------------------------------------------------------------------------
 
@@ -174,9 +193,9 @@ class Checking:
         """Every body against its commitment and its row, and every state against its events."""
         system = await self._connection.fetchval("SELECT key FROM subjects WHERE subject = $1", SYSTEM)
         for lane in range(LANES):
-            people = {row["subject"]: row for row in await self._connection.fetch(PEOPLE, lane, timeout=PAGE_S)}
             replayed: dict[bytes, State | None] = {}
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+                people = {row["subject"]: row for row in await self._connection.fetch(PEOPLE, lane, timeout=PAGE_S)}
                 async for row in self._connection.cursor(BODIES, lane, prefetch=PAGE, timeout=PAGE_S):
                     self._body(row, people, system, keys, replayed)
             self._states(people, replayed)

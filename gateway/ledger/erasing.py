@@ -26,7 +26,7 @@ from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.ledger.commit import Appended
 from gateway.ledger.keys import KeyMismatchError
 from gateway.ledger.reading import Reading
-from gateway.ledger.rows import ms_of
+from gateway.ledger.rows import AWAY, ms_of
 from gateway.rules.pack import Retention
 from gateway.rules.retention import Act, Kept, due_ms, owed, restricted_at, returned, stands
 
@@ -49,14 +49,7 @@ FORGET = "DELETE FROM erasures_due WHERE subject = $1 AND due_at = $2 AND reques
 POSTPONE = "UPDATE erasures_due SET due_at = $4 WHERE subject = $1 AND due_at = $2 AND requested_seq = $3"
 
 _log = telemetry.logger("ledger")
-_FAULTS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-    TimeoutError,
-    LedgerUnavailable,
-    KeyMismatchError,
-)
+_FAULTS = (*AWAY, LedgerUnavailable, KeyMismatchError)
 
 
 class Due(NamedTuple):

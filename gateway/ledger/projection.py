@@ -32,7 +32,7 @@ from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
 from gateway.ledger.rebuild import fill, lacks, rebuild
 from gateway.ledger.recovery import Recovery
-from gateway.ledger.rows import Connection, decode_state
+from gateway.ledger.rows import AWAY, Connection, decode_state
 
 __all__ = ["CacheAheadError", "Projection", "rebuild"]
 
@@ -220,7 +220,7 @@ async def _head(connection: Connection, cursor: int) -> int:
 
 
 async def _close(connection: Connection) -> None:
-    with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with suppress(*AWAY):
         await connection.close(timeout=1.0)
 
 

@@ -81,22 +81,32 @@ def _records(permitting: Mapping[str, Any] | None) -> list[tuple[str, str, str]]
     first = (evidence.get("first") or {}).get("record")
     second = (evidence.get("second") or {}).get("record")
     if first is None or second is None:
-        plain = {name: value for name, value in evidence.items() if not isinstance(value, dict | list)}
-        return [("来自其他系统的证据", "Evidence from another system", f"{n}: {v}") for n, v in sorted(plain.items())]
+        told = _lines(evidence)
+        return [("来自其他系统的证据", "Evidence from another system", told)] if told else []
     proof, notice = first["proof"], first["proof"]["notice"]
-    boxes = ", ".join(f"{one['topic']}: {'☑' if one['final'] else '☐'}" for one in proof["boxes"])
-    where = ", ".join(f"{name} {value}" for name, value in sorted(proof["where"].items()))
-    control = ", ".join(f"{name} {value}" for name, value in sorted(second["proof"].items()))
+    boxes = "\n".join(f"{'☑' if one['final'] else '☐'} {one['topic']}" for one in proof["boxes"])
     return [
         (
             "展示的文本",
             "What was shown",
-            f"{notice['id']} v{notice['version']} ({notice['language']}), SHA-256 {notice['sha256']}",
+            f"{notice['id']} v{notice['version']} ({notice['language']})\nSHA-256 {notice['sha256']}",
         ),
         ("勾选（默认均未勾选）", "Boxes (none ticked before)", boxes),
         ("页面记录的操作", "Acts the page recorded", str(len(proof["events"])) if proof["events_recorded"] else "—"),
-        ("何处", "Where", where),
+        ("何处", "Where", _lines(proof["where"])),
         ("第一份记录的时间", "Time of the first record", when(first["event_time"])),
-        ("号码归本人控制的证明", "Control of the number", control),
+        ("号码归本人控制的证明", "Control of the number", _lines(second["proof"])),
         ("第二份记录的时间", "Time of the second record", when(second["event_time"])),
     ]
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """One line a value, what is in it below it; times (`…_at`, Unix milliseconds) for people."""
+    lines: list[str] = []
+    for name, value in sorted(values.items()):
+        if isinstance(value, Mapping):
+            lines += [f"{name}.{line}" for line in _lines(value).splitlines()]
+        elif not isinstance(value, list) and value is not None:
+            timed = name.endswith("_at") and type(value) is int
+            lines.append(f"{name}: {when(value) if timed else value}")
+    return "\n".join(lines)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What PostgreSQL, or the way to it, raises when it is gone, going or late. The third: a connection that was cut while
+it was being given back is lent once more before the driver notices."""
+
 HEAD = "SELECT seq, at, clock_timestamp() AS now FROM ledger_head FOR UPDATE"
 KNOWN = "SELECT event_id, seq, subject, kind, version, body FROM consent_events WHERE event_id = ANY($1::text[])"
 PEOPLE = """

@@ -27,7 +27,7 @@ from gateway.ledger.checkpoint import Checkpoint
 from gateway.ledger.growing import Edge, Write, grow
 from gateway.ledger.note import Signer, Verifier, sign
 from gateway.ledger.opening import HEAD, QUERY_S, TreeRefusedError, Why, leaves, open_tree
-from gateway.ledger.rows import Connection
+from gateway.ledger.rows import AWAY, Connection
 from gateway.ledger.signed import Signed
 from gateway.ledger.tiles import UNFINISHED, TileConflictError, Tiles
 
@@ -96,7 +96,7 @@ class Sequencer:
                 self.trusted = False
                 telemetry.TREE_REFUSED.set(1)
                 _log.error("tree_refused", why=refusal.why.value, words=str(refusal))
-            except (OvertakenError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
+            except (*AWAY, OvertakenError) as fault:
                 _log.warning("sequencing_interrupted", error=type(fault).__name__)
             await asyncio.sleep(AGAIN_S)
 

@@ -5,6 +5,7 @@ certificate. What is checked here is that it was granted, is over our bytes (SHA
 """
 
 import asyncio
+import hashlib
 import re
 import shutil
 import subprocess
@@ -26,8 +27,8 @@ from rfc3161_client import (
 )
 
 LARGEST_REPLY = 1 << 16
-_TIME = re.compile(rb"\x18[\x0f-\x13](\d{14})(?:\.\d{1,3})?Z")
-"""A GeneralizedTime, the first of which in a reply is that of its TSTInfo (RFC 3161 2.4.2)."""
+_TIME = rb"\x02[\x01-\x15].{1,21}?\x18[\x0f-\x13](\d{14})(?:\.\d{1,3})?Z"
+"""What follows the digest in a TSTInfo (RFC 3161 2.4.2): the serial number, then the time (GeneralizedTime)."""
 QUERY, REPLY = "application/timestamp-query", "application/timestamp-reply"
 
 
@@ -62,15 +63,23 @@ class Timestamps:
         return answer.content
 
 
-def stamped_at_ms(reply: bytes) -> int:
-    """What time the authority states, Unix milliseconds; not verified. Raises TimestampError."""
+def stamped_at_ms(reply: bytes, message: bytes) -> int:
+    """What time the authority states of these bytes, Unix milliseconds. Raises TimestampError.
+
+    Good only of a reply that `verify_timestamp` has taken. Where the library cannot read it, a reply that has the
+    digest and a time more than once is refused: what surrounds the token (a status in words) is signed by nobody.
+    """
     read = _decoded(reply)
     if read is not None:
         return int(read.tst_info.gen_time.timestamp() * 1000)
-    stated = _TIME.search(reply)
-    if stated is None:
-        raise TimestampError("the reply states no time")
-    return int(datetime.strptime(stated[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1000)
+    stated = re.findall(re.escape(hashlib.sha256(message).digest()) + _TIME, reply, re.DOTALL)
+    if len(stated) != 1:
+        raise TimestampError("the reply states no time, or more than one")
+    try:
+        at = datetime.strptime(stated[0].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise TimestampError("the reply states no time") from None
+    return int(at.timestamp() * 1000)
 
 
 def verify_timestamp(reply: bytes, message: bytes, certificate: bytes) -> None:
@@ -112,7 +121,10 @@ def _verify_with_openssl(reply: bytes, message: bytes, certificate: bytes) -> No
             file = Path(folder, str(n))
             file.write_bytes(content)
             words += [option, str(file)]
-        done = subprocess.run(words, capture_output=True, timeout=20, check=False)  # noqa: S603 - our own words
+        try:
+            done = subprocess.run(words, capture_output=True, timeout=20, check=False)  # noqa: S603 - our own words
+        except (OSError, subprocess.TimeoutExpired):
+            raise TimestampError("the program openssl does not answer") from None
     if done.returncode:
         raise TimestampError("the timestamp does not verify")
 

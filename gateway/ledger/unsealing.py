@@ -7,6 +7,8 @@ Each look returns what it found, in English and Chinese, or raises `Failed` with
 import hashlib
 import io
 import json
+import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,9 @@ from gateway.ledger.timestamps import TimestampError, stamped_at_ms, verify_time
 HEADER = "assent evidence bundle v1"
 FORMAT = "assent-evidence/1"
 LARGEST = 256 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9@._-]{0,99})?")
+"""Names of files: none leads out of a folder, hides a line of `SEAL`, or writes to a terminal what it likes."""
+_LATEST_MS = 2**63 - 1
 
 Found = tuple[bool | None, str, str]
 """Good, or none where it could not be looked at; in English; in Chinese."""
@@ -45,13 +50,14 @@ class Bundle:
 
     def container(self) -> Found:
         """The ZIP is the one that its files make."""
+        if len(self._raw) > LARGEST:
+            raise Failed("too large", "文件过大")
         try:
             with zipfile.ZipFile(io.BytesIO(self._raw)) as archive:
-                names = archive.namelist()
-                if sum(one.file_size for one in archive.infolist()) > LARGEST or len(set(names)) != len(names):
-                    raise Failed("too large, or a name stands twice", "文件过大或重名")
-                self.files = {name: archive.read(name) for name in names}
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
+                listed = archive.infolist()
+                self._contained(listed)
+                self.files = {one.filename: archive.read(one) for one in listed}
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError, struct.error):
             raise Failed("not a readable ZIP", "不是可读的 ZIP 文件") from None
         if _packed(self.files) != self._raw:
             raise Failed("the container was changed", "容器字节被改动")
@@ -64,19 +70,23 @@ class Bundle:
     def seal(self) -> Found:
         """Every file is as it was when the bundle was sealed by the installation's record key."""
         note = self._note("SEAL")
-        key = next((one for one in self.verifiers if one.name == note.verified[0].name), None)
-        if key is None or not key.name.endswith("/records"):
+        sealers = {(line.name, line.key_id) for line in note.verified if line.name.endswith("/records")}
+        key = next((one for one in self.verifiers if (one.name, one.key_id) in sealers), None)
+        if key is None:
             raise Failed("not sealed by a record key", "封签密钥不是记录密钥")
         self.record_key = key
-        header, *lines = note.text.splitlines()
-        listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        actual = {name: hashlib.sha256(held).hexdigest() for name, held in self.files.items() if name != "SEAL"}
-        if header != HEADER or listed != actual:
-            wrong = sorted(name for name in listed.keys() | actual.keys() if listed.get(name) != actual.get(name))
+        header, *lines = note.text.split("\n")[:-1]
+        actual = [
+            f"{hashlib.sha256(self.files[name]).hexdigest()}  {name}" for name in sorted({*self.files} - {"SEAL"})
+        ]
+        if header != HEADER or lines != actual:
+            wrong = sorted({line.partition("  ")[2] for line in {*lines} ^ {*actual}})
             raise Failed(
                 f"changed, missing or added: {', '.join(wrong[:5])}", f"被改动、缺失或新增：{', '.join(wrong[:5])}"
             )
         self.told = json.loads(self.files["bundle.json"])
+        if canonical(self.told) != self.files["bundle.json"]:
+            raise Failed("bundle.json could be read in more than one way", "bundle.json 的写法不唯一")
         if self.told["format"] != FORMAT:
             raise Failed("a bundle of another format", "证据包格式未知")
         return True, f"sealed by {key.name}, nothing changed since", f"由 {key.name} 封签，此后未改动"
@@ -89,6 +99,7 @@ class Bundle:
             raise Failed(str(fault), "检查点签名无效") from None
         if (checkpoint.size, f"{checkpoint.origin}/records") != (self.told["tree_size"], self._sealer()):
             raise Failed("the checkpoint is of another log or size", "检查点属于其他日志")
+        self._shaped(checkpoint.size)
         self.checkpoint = checkpoint
         witnesses = [line.name for line in note.verified if line.time_s is not None]
         seen = f"; cosigned by {', '.join(witnesses)}" if witnesses else "; no witness of a given key has cosigned it"
@@ -112,7 +123,7 @@ class Bundle:
             )
         try:
             verify_timestamp(reply, self.files["checkpoint"], self._authority)
-            at = stamped_at_ms(reply) // 1000
+            at = stamped_at_ms(reply, self.files["checkpoint"]) // 1000
         except TimestampError as fault:
             raise Failed(str(fault), "时间戳无效") from None
         return (
@@ -120,6 +131,23 @@ class Bundle:
             f"the authority saw the checkpoint at {at} (Unix seconds)",
             f"时间戳机构于 {at}（Unix 秒）见到该检查点",
         )
+
+    @staticmethod
+    def _contained(listed: Sequence[zipfile.ZipInfo]) -> None:
+        """Nothing that unpacks to more than is there, and no name that is not one of ours."""
+        if any(one.compress_type != zipfile.ZIP_STORED for one in listed):
+            raise Failed("a file in it is compressed", "含压缩文件")
+        if sum(one.file_size for one in listed) > LARGEST or len({one.filename for one in listed}) != len(listed):
+            raise Failed("too large, or a name stands twice", "文件过大或重名")
+        if not all(_NAME.fullmatch(one.filename) for one in listed):
+            raise Failed("a file in it has a name that no bundle has", "含异常文件名")
+
+    def _shaped(self, size: int) -> None:
+        """Every entry's numbers are numbers, and such as a log of this size can hold."""
+        for entry in self.all():
+            bounds = ((entry["seq"], 1, size), (entry.get("count", 1), 1, size), (entry["at"], 0, _LATEST_MS))
+            if not all(type(value) is int and low <= value <= high for value, low, high in bounds):
+                raise Failed("an entry has an impossible place, count or time", "记录的序号、计数或时间不可能存在")
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Every entry that has a proof: the person's, and the rules'."""
@@ -129,6 +157,15 @@ class Bundle:
     def bodies(self) -> Iterator[dict[str, Any]]:
         """The person's readable records."""
         return (json.loads(entry["body"]) for entry in self.told["entries"] if "body" in entry)
+
+    def erasures(self) -> list[int]:
+        """Places of the readable records that this person's data was erased."""
+        entries = self.told["entries"]
+        return [
+            entry["seq"]
+            for entry in entries
+            if "body" in entry and json.loads(entry["body"])["event_type"] == "erasure"
+        ]
 
     def at(self, seq: int) -> int:
         """When an entry was recorded, Unix milliseconds."""
@@ -142,6 +179,11 @@ class Bundle:
 
     def _sealer(self) -> str:
         return self.record_key.name if self.record_key is not None else ""
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 for what bundles hold: no fractions, and names that sort alike by code point and by UTF-16 here."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:

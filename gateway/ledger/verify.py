@@ -16,6 +16,7 @@ import struct
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -23,10 +24,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.ledger.checkpoint import CheckpointError, parse_proof
 from gateway.ledger.merkle import ProofError, leaf_hash, verify_inclusion
-from gateway.ledger.unsealing import Bundle, Failed, Found
+from gateway.ledger.permitting import permission
+from gateway.ledger.unsealing import Bundle, Failed, Found, canonical
 
-STOPS = frozenset({"withdrawal", "suppression", "complaint", "cleansing", "restriction", "erasure"})
 LEAF = struct.Struct(">BQ16s32s")
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a value of another form than ours can raise."""
 AHEAD = 1_000
 """Further tags of the person that are looked for in the log."""
 
@@ -78,7 +81,7 @@ def verify(raw: bytes, vkeys: Sequence[str], *, authority: bytes | None = None, 
             checks.append(Check(name, False, failed.en, failed.zh))
             if name in ("container", "seal", "checkpoint"):
                 break
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
+        except (*UNREADABLE, struct.error) as fault:
             checks.append(Check(name, False, f"cannot be read ({type(fault).__name__})", "无法读取"))
             break
     return Report(checks, bundle.told)
@@ -118,6 +121,8 @@ def order(bundle: Bundle) -> Found:
 def person(bundle: Bundle) -> Found:
     """The tags of the entries are the person's, one after the other."""
     if "tag_key" not in bundle.told:
+        if not bundle.erasures():
+            raise Failed("the person's key is left out, and nothing was erased", "缺少密钥，且并无删除记录")
         return (
             None,
             "the person's key was erased: whose entries these are cannot be shown",
@@ -129,29 +134,22 @@ def person(bundle: Bundle) -> Found:
             if _tag(key, entry["count"]).hex() != entry["tag"]:
                 raise Failed(f"entry {entry['seq']} is not this person's", f"第 {entry['seq']} 条不属于此人")
             counts.append(entry["count"])
-    if counts != list(range(counts[0], counts[-1] + 1) if counts else []):
+    if any(later != count + 1 for count, later in pairwise(counts)):
         raise Failed("entries of the person are missing in between", "此人的记录中间有缺失")
-    if counts and counts[0] != 1 and not any(one["kind"] == "erasure" for one in bundle.told["entries"]):
+    if counts and counts[0] != 1 and not bundle.erasures():
         raise Failed("the person's first entries are missing", "此人最早的记录缺失")
     return True, f"entries {counts[0]} to {counts[-1]} of this person" if counts else "none", "均属于同一人且连续"
 
 
 def records(bundle: Bundle) -> Found:
-    """Both records of each grant that claims them are signed, and name the text that is in the bundle."""
+    """Both records of each grant that claims them are signed, and name its topics and the text in the bundle."""
     texts = {hashlib.sha256(held).hexdigest() for name, held in bundle.files.items() if name.startswith("texts/")}
     found = 0
     for body in bundle.bodies():
         evidence = body["data"].get("evidence") or {}
-        if body["event_type"] != "grant" or evidence.get("weight") != "two_records":
-            continue
-        found += 1
-        for one in ("first", "second"):
-            _signed_record(bundle, evidence[one], body)
-        digest = hashlib.sha256(_canonical(evidence["first"]["record"])).hexdigest()
-        if evidence["second"]["record"]["first_sha256"] != digest:
-            raise Failed("the second record belongs to another first one", "第二份记录与第一份不对应")
-        if evidence["first"]["record"]["proof"]["notice"]["sha256"] not in texts:
-            raise Failed("the text that was shown is not in the bundle, or differs", "证据包缺少展示的文本或文本不符")
+        if body["event_type"] == "grant" and evidence.get("weight") == "two_records":
+            found += 1
+            _both_records(bundle, evidence, body, texts)
     if not found:
         return None, "no consent by two records is shown", "未包含双录授权"
     return (
@@ -177,45 +175,6 @@ def rules(bundle: Bundle) -> Found:
     if message and named and named not in {one["pack"] for one in bundle.told["packs"]}:
         raise Failed("the message names other rules", "短信所用规则包不在证据包中")
     return True, "the rules in force, as they were recorded", "当时生效的规则包，与记录一致"
-
-
-def permission(bundle: Bundle) -> Found:
-    """The message names an entry that permits its purpose, recorded before it, and not ended before it."""
-    message = bundle.told["message"]
-    if message is None:
-        return None, "no message is asked about", "未涉及具体短信"
-    named = (message.get("decision") or {}).get("ledger_entry")
-    if named is None:
-        return (
-            None,
-            "the message relied on the person's own request, not on an entry",
-            "依据用户请求，不依赖账本记录",
-        )
-    bodies = {entry["seq"]: json.loads(entry["body"]) for entry in bundle.told["entries"] if "body" in entry}
-    if named not in {entry["seq"] for entry in bundle.told["entries"]}:
-        raise Failed("the entry that the message names is not this person's", "所依据的记录不属于此人")
-    if named not in bodies:
-        return None, f"entry {named} is in the log, and erased", f"第 {named} 条在日志中，内容已依法删除"
-    body, purpose, rule = bodies[named], message["purpose"], _rule(bundle, message["purpose"])
-    if body["data"].get("sender") != message["sender"] or not _permits(body, purpose, rule):
-        raise Failed("that entry does not permit this sender and purpose", "该记录不允许此发送方或用途")
-    if bundle.at(named) > message["accepted_at"]:
-        raise Failed("that entry is later than the message", "该记录晚于短信")
-    excepted = "opt_out" in {*rule.get("ignores", ()), *rule.get("approved_ignores", ())}
-    for seq, later in bodies.items():
-        ended = named < seq and bundle.at(seq) <= message["accepted_at"] and later["event_type"] in STOPS
-        if excepted and later["event_type"] == "withdrawal":
-            continue
-        if ended and _covers(later, message["sender"], purpose, message["class"]):
-            raise Failed(
-                f"entry {seq} had ended that permission before the message", f"第 {seq} 条已在短信之前终止该许可"
-            )
-    but = ", but for opt-outs, which the rules except it from" if excepted else ""
-    return (
-        True,
-        f"entry {named} permitted it, and nothing had ended that{but}",
-        f"第 {named} 条允许该短信，且此前未被终止",
-    )
 
 
 def complete(bundle: Bundle, leaves: Leaves | None) -> Found:
@@ -258,11 +217,24 @@ def _in_the_log(bundle: Bundle, entry: Mapping[str, Any], commitment: bytes) -> 
 
 
 def _is_its_own(bundle: Bundle, entry: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    if body["event_type"] != entry["kind"] or _canonical(body).decode() != entry["body"]:
+    if body["event_type"] != entry["kind"] or canonical(body).decode() != entry["body"]:
         raise Failed(f"entry {entry['seq']} is of another kind", f"第 {entry['seq']} 条：类型不符")
     mine = body["pii_principal_id"] == bundle.told["subject"] or entry["kind"] == "pack"
     if not mine or body.get("pii_principal_contact", bundle.told.get("number")) != bundle.told.get("number"):
         raise Failed(f"entry {entry['seq']} is about somebody else", f"第 {entry['seq']} 条：不是此人的记录")
+
+
+def _both_records(bundle: Bundle, evidence: Mapping[str, Any], body: Mapping[str, Any], texts: set[str]) -> None:
+    for one in ("first", "second"):
+        _signed_record(bundle, evidence[one], body)
+    first, second = evidence["first"]["record"], evidence["second"]["record"]
+    if second["first_sha256"] != hashlib.sha256(canonical(first)).hexdigest():
+        raise Failed("the second record belongs to another first one", "第二份记录与第一份不对应")
+    if first["proof"]["notice"]["sha256"] not in texts:
+        raise Failed("the text that was shown is not in the bundle, or differs", "证据包缺少展示的文本或文本不符")
+    ticked = {box["topic"] for box in first["proof"]["boxes"] if box["final"] is True and box["default"] is False}
+    if not ticked.issuperset(body["data"]["topics"]) or first["entity_id"] != body["data"]["sender"]:
+        raise Failed("the consent says more than was ticked", "授权范围超出所勾选的内容")
 
 
 def _signed_record(bundle: Bundle, signed: Mapping[str, Any], body: Mapping[str, Any]) -> None:
@@ -271,52 +243,12 @@ def _signed_record(bundle: Bundle, signed: Mapping[str, Any], body: Mapping[str,
     if bundle.record_key is None or bundle.record_key.public() != public:
         raise Failed("a record is signed by another key", "记录由其他密钥签名")
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signed["signature"]), _canonical(record))
+        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signed["signature"]), canonical(record))
     except InvalidSignature:
         raise Failed("a record's signature does not verify", "记录签名无效") from None
     if record["pii_principal_id"] != bundle.told["subject"]:
         raise Failed("a record is of somebody else", "记录属于他人")
 
 
-def _canonical(value: Any) -> bytes:
-    """RFC 8785 for what records hold: no fractions, and names that sort alike by code point and by UTF-16 here."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
-
-
 def _tag(key: bytes, count: int) -> bytes:
     return hmac.digest(key, count.to_bytes(8, "big"), hashlib.sha256)[:16]
-
-
-def _rule(bundle: Bundle, purpose: str) -> dict[str, Any]:
-    """The purpose's own rules in the pack that the bundle holds; nothing where it holds none."""
-    for one in bundle.told["packs"]:
-        table = tomllib.loads(bundle.files[one["file"]].decode())
-        found: dict[str, Any] = table["purposes"].get(purpose, {})
-        return found
-    return {}
-
-
-def _permits(body: Mapping[str, Any], purpose: str, rule: Mapping[str, Any]) -> bool:
-    """A grant of the purpose or of what it belongs to; a relationship of a kind that the rules name."""
-    if body["event_type"] == "relationship":
-        return body["data"]["kind"] in rule.get("kinds", [body["data"]["kind"]])
-    if body["event_type"] != "grant":
-        return False
-    return any(purpose == topic or purpose.startswith(f"{topic}.") for topic in body["data"]["topics"])
-
-
-def _covers(body: Mapping[str, Any], sender: str, purpose: str, cls: str) -> bool:
-    """Whether an act that stops covers this sender and purpose."""
-    data = body["data"]
-    if body["event_type"] in ("restriction", "erasure"):
-        return True
-    if body["event_type"] == "withdrawal":
-        if data.get("sender") not in (None, sender):
-            return False
-        topics = data.get("topics")
-        if topics:
-            return any(purpose == one or purpose.startswith(f"{one}.") for one in topics)
-        return data.get("cls") in (None, cls)
-    owner, _, topic = data["scope"].partition("/")
-    owner, _, of_class = owner.partition("#")
-    return owner in ("*", sender) and (not topic or purpose.startswith(topic)) and of_class in ("", cls)

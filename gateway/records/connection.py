@@ -8,3 +8,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
+
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What PostgreSQL, or the way to it, raises when it is gone, going or late. The third: a connection that was cut while
+it was being given back is lent once more before the driver notices."""

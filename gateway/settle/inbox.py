@@ -10,11 +10,12 @@ import asyncio
 import time
 from typing import Any
 
-from asyncpg import InterfaceError, Pool, PostgresError
+from asyncpg import Pool
 
 from gateway.contract.wire import Reply
 from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
+from gateway.records.connection import AWAY
 from gateway.records.settlement import Place
 from gateway.settle.buffer import Dead, Unfit, decoded
 from gateway.settle.offsets import Offsets
@@ -27,7 +28,7 @@ CONSUMER = "settle.replies"
 AT_ONCE = 500
 BACKOFF_S = (0.2, 5.0)
 LETTERS_S = 30.0
-OUTAGES = (LedgerUnavailable, GuardUnavailable, PostgresError, InterfaceError, OSError, TimeoutError, LookupError)
+OUTAGES = (*AWAY, LedgerUnavailable, GuardUnavailable, LookupError)
 
 
 class Inbox:

@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from asyncpg import InterfaceError, Pool, PostgresError, UniqueViolationError
+from asyncpg import Pool, UniqueViolationError
 
 from gateway.guard import Guard, GuardUnavailable
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.records import partitions, settlement
-from gateway.records.connection import Connection
+from gateway.records.connection import AWAY, Connection
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
 from gateway.settle.flush import Flush, Outcome
@@ -48,7 +48,7 @@ STANDBY_S = 1.0
 AGAIN_S = 1.0
 DEBTS_S = 5.0
 BACKOFF_S = (0.2, 5.0)
-OUTAGES = (PostgresError, InterfaceError, KafkaError, OSError, TimeoutError)
+OUTAGES = (*AWAY, KafkaError)
 
 
 def wall_ms() -> int:

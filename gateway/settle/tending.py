@@ -13,9 +13,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from asyncpg import InterfaceError, Pool, PostgresError
+from asyncpg import Pool
 
 from gateway.records import forms, partitions
+from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
 log = logger("settle")
@@ -39,7 +40,7 @@ class Tending:
             try:
                 async with asyncio.timeout(DEADLINE_S):
                     await self.tend()
-            except (PostgresError, InterfaceError, OSError, TimeoutError) as fault:
+            except AWAY as fault:
                 log.warning("retention_waits", error=type(fault).__name__)
             except Exception as fault:
                 log.exception("retention_failed", error=type(fault).__name__)

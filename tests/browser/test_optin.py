@@ -1,45 +1,26 @@
-"""The consent pages as people meet them: a real Chromium, by mouse, by keyboard, by screen reader, inside a shop.
-
-Needs a Chromium (`CHROMIUM`, or the first on PATH); nothing but loopback is asked for. Pictures of every page go to a
-temporary folder whose name the run prints.
-"""
+"""The consent pages as people meet them: a real Chromium, by mouse, by keyboard, by screen reader, inside a shop."""
 
 import asyncio
-import http.server
-import os
 import re
-import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from edge_app import Running, key, running
 from opt_in_form import ARRIVALS, TOPIC, Codes, codes, draft, number
-from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, expect
+from visiting import ZH, Visit, shop_on
 
 from gateway.contract.ids import subject_of
 from gateway.local.parts import free_port
 
 pytestmark = pytest.mark.browser
-PICTURES = Path(tempfile.mkdtemp(prefix="assent-pictures-"))
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-ZH = {"arrivals": "新品到店邀约", "promotion": "优惠信息", "number": "手机号码", "agree": "同意并获取确认短信",
-      "decline": "不用了", "code": "短信中的6位验证码", "confirm": "确认订阅"}  # fmt: skip
-
-
-def chromium() -> str:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    assert found, "no Chromium: set CHROMIUM=/path/to/it"
-    return found
 
 
 @dataclass
@@ -97,83 +78,10 @@ def served(redis_url: str, kafka_bootstrap: str, topic_prefix: str, database_url
     assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    print(f"pictures: {PICTURES}")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=ARGS)
-        yield started
-        started.close()
-
-
-class Visit:
-    """A page, what it asked for, and what its console complained of."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.context, self.page = context, context.new_page()
-        self.hosts: set[str] = set()
-        self.complaints: list[str] = []
-        context.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or ""))
-        context.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-
-    def picture(self, name: str) -> None:
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    context = browser.new_context(locale="zh-CN", viewport={"width": 900, "height": 900})
-    context.set_default_timeout(8000)
-    seen = Visit(context)
-    yield seen
-    context.close()
-    assert seen.hosts <= {"127.0.0.1", "localhost"}
-    assert [one for one in seen.complaints if "422" not in one] == []
-
-
-class Shop(http.server.BaseHTTPRequestHandler):
-    """A shop's page with a policy as strict as the widget says it needs."""
-
-    def do_GET(self) -> None:
-        gateway, extra = self.server.gateway, self.server.extra  # type: ignore[attr-defined]
-        policy = f"default-src 'none'; script-src {gateway} 'self'; frame-src {gateway}; base-uri 'none'"
-        if self.path == "/shop.js":
-            kind, body = (
-                "text/javascript",
-                (
-                    "window.told = []; document.addEventListener('assent:outcome', e => window.told.push(e.detail));"
-                    "document.getElementById('buy').addEventListener('click', () => document.title = 'bought');"
-                    "document.getElementById('open').addEventListener('click', () =>"
-                    " document.dispatchEvent(new Event('assent:open')));"
-                ),
-            )
-        else:
-            kind = "text/html; charset=utf-8"
-            body = (
-                '<!doctype html><html lang="zh"><title>shop</title><h1>Shop</h1><button id="buy">Buy</button>'
-                '<button id="open">Messages</button><script src="/shop.js"></script>'
-                f'<script src="{gateway}/c/widget.js" data-form="acme" {extra} async></script></html>'
-            )
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.send_header("content-security-policy", policy)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_args: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def shop(served: Served) -> Iterator[Any]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", served.shop), partial(Shop))
-    server.gateway, server.extra = served.edge.url, ""  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with shop_on(served.shop, served.edge.url) as server:
+        yield server
 
 
 def form(served: Served, visit: Visit, query: str = "") -> Page:

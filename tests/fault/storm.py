@@ -161,6 +161,8 @@ class Storm:
             kind, _, whom = name.partition(" ")
             await FAULTS[kind](self, whom)
             self.struck[name] += 1
+            dead = {one: process.child.ended() for one, process in self.gate.processes.items()}
+            assert not any(dead.values()), f"after {name}: {dead}"  # nothing but a kill may end a process
 
     async def kill(self, name: str) -> None:
         self.gate.kill(name)

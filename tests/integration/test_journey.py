@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,15 @@ from gateway_rig import FINAL, PARTITIONS, Gateway, at, gateway, number, numbers
 
 from gateway import telemetry
 from gateway.contract.codes import Code
+from gateway.contract.registry import Client
+from gateway.ledger.checkpoint import Checkpoint, open_checkpoint
+from gateway.ledger.layout import Tile
+from gateway.ledger.leaf import decode
+from gateway.ledger.merkle import inclusion_proof, leaf_hash, verify_inclusion
+from gateway.ledger.note import Verifier
+from gateway.ledger.tiles import Tiles
+from gateway.ledger.verify import verify
+from gateway.records import registry
 from gateway.stream import Topics
 
 pytestmark = pytest.mark.integration
@@ -325,6 +335,118 @@ async def code_until(gate: Gateway, body: dict[str, Any], status: int, code: str
             return
         await asyncio.sleep(0.1)
     pytest.fail(f"{code} was not answered within 6 s")
+
+
+# --- what can be proved ----------------------------------------------------------------------------------------------
+
+
+async def test_a_delivered_messages_evidence_verifies_over_http_and_from_the_command_line(
+    gate: Gateway, tmp_path: Path
+) -> None:
+    to = await gate.customer()
+    sent = await gate.send(shipping(to))
+    message = await gate.until(sent["id"], "delivered")
+    answer = await gate.http.get(f"/v1/evidence/{sent['id']}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    keys = (await gate.http.get("/v1/ledger/keys")).text.split()
+    report = verify(answer.content, keys)
+    assert report.good, report.checks
+    assert report.told["message"]["status"] == "delivered"
+    assert [entry["kind"] for entry in report.told["entries"]] == ["relationship", "access"]  # the look itself
+    for nobody in ("²", "0", "9" * 30, str(uuid.uuid4()), "..%2F..%2Fetc"):
+        assert (await gate.http.get(f"/v1/evidence/{nobody}")).status_code == 404
+    out, when = tmp_path / "found.zip", str(message["accepted_at"])
+    asked = ("--recipient", to, "--port", message["port"], "--at", when, "--by", "Li Lei", "--out", str(out))
+    exported = await asyncio.to_thread(gate.command, "evidence", "export", *asked)
+    assert exported.returncode == 0, exported.stderr
+    assert to not in exported.stdout + exported.stderr
+    again = verify(out.read_bytes(), keys)
+    assert again.good, again.checks
+    assert again.told["message"]["id"] == sent["id"]
+    assert [entry["kind"] for entry in again.told["entries"]] == ["relationship", "access", "access"]
+
+
+async def test_evidence_is_not_for_every_client(gate: Gateway) -> None:
+    to = await gate.customer()
+    sent = await gate.send(shipping(to))
+    await gate.until(sent["id"], "delivered")
+    connection = await asyncpg.connect(gate.env["ASSENT_DATABASE_URL"])
+    try:
+        digest = registry.key_digest(bytes.fromhex(gate.env["ASSENT_PEPPER"]), "curious-key")
+        roles = ("send", "consent", "read", "suppress")
+        await registry.put_client(connection, Client(id="curious", key_digests=(digest,), senders=("*",), roles=roles))
+        looks = await connection.fetchval("SELECT count(*) FROM consent_events WHERE kind = 'access'")
+        async with httpx.AsyncClient(base_url=gate.url, headers={"authorization": "Bearer curious-key"}) as http:
+            for _ in range(100):
+                answer = await http.get(f"/v1/evidence/{sent['id']}")
+                if answer.status_code != 401:
+                    break
+                await asyncio.sleep(0.1)
+        assert (answer.status_code, answer.json()["code"]) == (403, "client.forbidden")
+        assert await connection.fetchval("SELECT count(*) FROM consent_events WHERE kind = 'access'") == looks
+    finally:
+        await connection.close()
+
+
+async def checkpoint_of(gate: Gateway, least: int) -> Checkpoint:
+    """The published checkpoint once it covers so many entries, which is within a second of their answer."""
+    keys = [Verifier(one) for one in (await gate.http.get("/v1/ledger/keys")).text.split()]
+    async with asyncio.timeout(1.0):
+        while True:
+            raw = (await gate.http.get("/v1/ledger/checkpoint")).content
+            found = open_checkpoint(raw, "assent.test", keys)[0]
+            if found.size >= least:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def copied(gate: Gateway, size: int, folder: Path) -> Tiles:
+    """The log's tiles as anybody gets them over HTTP, without a key; a partial one that is gone is asked for whole."""
+    async with httpx.AsyncClient(base_url=gate.url) as http:
+        for level in (None, *range(6)):
+            count = size >> 8 * (level or 0)
+            for index in range(-(-count // 256)):
+                tile = Tile(level, index, min(256, count - 256 * index))
+                answer = await http.get(f"/v1/ledger/{tile.path}")
+                if answer.status_code == 404:
+                    tile = Tile(level, index)
+                    answer = await http.get(f"/v1/ledger/{tile.path}")
+                assert answer.status_code == 200, tile.path
+                place = folder / tile.path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(answer.content)
+    return Tiles(folder)
+
+
+async def test_an_acknowledged_act_is_in_the_log_within_a_second_and_proved_from_tiles_alone(
+    gate: Gateway, tmp_path: Path
+) -> None:
+    to = number()
+    order = {"recipient": to, "sender": "acme", "kind": "order", "ref": "o-2", "occurred_at": at(seconds=-1)}
+    seq = (await gate.ok("/v1/relationships", order))["seq"]
+    checkpoint = await checkpoint_of(gate, seq)
+    tiles = await copied(gate, checkpoint.size, tmp_path)
+    entry = tiles.entries((seq - 1) // 256, checkpoint.size)[(seq - 1) % 256]
+    path = inclusion_proof(seq - 1, checkpoint.size, tiles.reader(checkpoint.size))
+    verify_inclusion(leaf_hash(entry), seq - 1, checkpoint.size, path, checkpoint.root)
+    connection = await asyncpg.connect(gate.env["ASSENT_DATABASE_URL"])
+    try:
+        row = await connection.fetchrow("SELECT tag, commitment FROM consent_events WHERE seq = $1", seq)
+    finally:
+        await connection.close()
+    assert decode(entry)[2:] == (row["tag"], row["commitment"])
+
+
+async def test_the_whole_log_fits_the_database(gate: Gateway) -> None:
+    plain, deep = await asyncio.gather(
+        *(asyncio.to_thread(gate.command, "ledger", "verify", *more) for more in ((), ("--deep",)))
+    )
+    for found in (plain, deep):
+        assert found.returncode == 0, found.stdout + found.stderr
+        counts = re.search(r"([\d,]+) entries, ([\d,]+) full tiles, checkpoints of", found.stdout)
+        assert counts
+        assert int(counts[1].replace(",", "")) > 1000
+    assert re.search(r"[\d,]{4,} bodies opened, [\d,]{4,} people", deep.stdout), deep.stdout
 
 
 # --- what the processes leave behind; keep these last ----------------------------------------------------------------

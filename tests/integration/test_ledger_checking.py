@@ -1,5 +1,6 @@
 """`assent ledger verify` and `recover` on a real log: what was changed is found and named, what was lost comes back."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateway.ledger.note import NoteError
 from gateway.ledger.opening import TreeRefusedError
 from gateway.ledger.regrowing import NothingSignedError, regrow
 from gateway.ledger.rows import seal_body
+from gateway.ledger.sequencer import Sequencer
 from tests.integration.tree_rig import KEYS, SKEY, Ground, act, ground, person
 
 pytestmark = pytest.mark.integration
@@ -270,3 +272,31 @@ async def test_a_kept_checkpoint_speaks_where_everything_else_forgot(here: Groun
 def test_commitments_are_made_as_they_are_checked() -> None:
     assert commit(b"body", b"s" * SALT_BYTES) != commit(b"body", b"t" * SALT_BYTES)
     assert note.Signer(SKEY).name == "assent.test/log"
+
+
+async def test_a_log_that_grows_meanwhile_is_not_said_to_be_wrong(here: Ground) -> None:
+    """Operators check a running gateway: acts arrive, checkpoints move, partial tiles become full and go."""
+    log, stop, returning = here.log(), asyncio.Event(), person()
+
+    async def busy() -> None:
+        n = 3_000
+        while not stop.is_set():
+            n += 3
+            await here.append(20)
+            await here.appender.append([act(returning, n)])
+
+    running = [asyncio.create_task(Sequencer(here.dsn, log).run()), asyncio.create_task(busy())]
+    try:
+        for _ in range(10):
+            assert (await looked(here, deep=True)).told == []
+    finally:
+        stop.set()
+        await running[1]
+        running[0].cancel()
+
+
+async def test_the_upper_tiles_at_the_edge_have_the_root_that_was_signed(here: Ground) -> None:
+    place = here.folder / "tile/1/000.p/2"
+    place.chmod(0o644)
+    place.write_bytes(bytes(64))
+    assert (await looked(here)).told == [f"{EDGE} do not have its root"]

@@ -1,6 +1,7 @@
 """Witnesses and a time-stamping authority over real HTTP: OpenSSL's own `ts`, and witnesses that remember."""
 
 import asyncio
+import hashlib
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -190,7 +191,14 @@ async def test_checkpoints_are_cosigned_and_timestamped(here: Ground, authority:
     reply = (here.folder / ATTESTED_TIME).read_bytes()
     root = (authority.folder / "ca.pem").read_bytes()
     verify_timestamp(reply, raw, root)
-    assert abs(stamped_at_ms(reply) / 1000 - (authority.folder / "reply.tsr").stat().st_mtime) < 60
+    written_at = (authority.folder / "reply.tsr").stat().st_mtime
+    assert abs(stamped_at_ms(reply, raw) / 1000 - written_at) < 60
+    words = hashlib.sha256(raw).digest() + b"\x02\x01\x01\x18\x0f20200101000000Z"  # as a status in words can hold
+    for forged in (words + reply, reply + words, b"\x18\x0f20200101000000Z" + reply):
+        try:
+            assert abs(stamped_at_ms(forged, raw) / 1000 - written_at) < 60
+        except TimestampError:
+            continue
     with pytest.raises(TimestampError):
         verify_timestamp(reply, raw + b"\n", root)
     with pytest.raises(TimestampError):

@@ -1,0 +1,92 @@
+"""A person's browser, and a shop whose pages embed the consent form: what the browser tests share.
+
+Needs a Chromium (`CHROMIUM`, or the first on PATH); nothing but loopback is asked for. Pictures of every page go to a
+temporary folder whose name the run prints.
+"""
+
+import http.server
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext
+
+PICTURES = Path(tempfile.mkdtemp(prefix="assent-pictures-"))
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+ZH = {"arrivals": "新品到店邀约", "promotion": "优惠信息", "number": "手机号码", "agree": "同意并获取确认短信",
+      "decline": "不用了", "code": "短信中的6位验证码", "confirm": "确认订阅"}  # fmt: skip
+
+
+def chromium() -> str:
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, "no Chromium: set CHROMIUM=/path/to/it"
+    return found
+
+
+class Visit:
+    """A page, what it asked for, and what its console complained of."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context, self.page = context, context.new_page()
+        self.hosts: set[str] = set()
+        self.complaints: list[str] = []
+        context.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or ""))
+        context.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+
+    def picture(self, name: str) -> None:
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    """A shop's page with a policy as strict as the widget says it needs."""
+
+    def do_GET(self) -> None:
+        gateway, extra = self.server.gateway, self.server.extra  # type: ignore[attr-defined]
+        policy = f"default-src 'none'; script-src {gateway} 'self'; frame-src {gateway}; base-uri 'none'"
+        if self.path == "/shop.js":
+            kind, body = (
+                "text/javascript",
+                (
+                    "window.told = []; document.addEventListener('assent:outcome', e => window.told.push(e.detail));"
+                    "document.getElementById('buy').addEventListener('click', () => document.title = 'bought');"
+                    "document.getElementById('open').addEventListener('click', () =>"
+                    " document.dispatchEvent(new Event('assent:open')));"
+                ),
+            )
+        else:
+            kind = "text/html; charset=utf-8"
+            body = (
+                '<!doctype html><html lang="zh"><title>shop</title><h1>Shop</h1><button id="buy">Buy</button>'
+                '<button id="open">Messages</button><script src="/shop.js"></script>'
+                f'<script src="{gateway}/c/widget.js" data-form="acme" {extra} async></script></html>'
+            )
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-security-policy", policy)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_args: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def shop_on(port: int, gateway: str) -> Iterator[Any]:
+    """The shop while it is open; `extra` of what is given goes into its script tag."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(Shop))
+    server.gateway, server.extra = gateway, ""  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
