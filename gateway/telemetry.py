@@ -218,7 +218,7 @@ def metrics() -> tuple[Count | Level | Spread, ...]:
 
 
 def _where_only(exc_info: Any) -> list[dict[str, Any]]:
-    """An exception (of a group its first) as its class and where it passed: never its text, which may quote a person."""
+    """An exception (of a group its first) as its class and where it passed; never its text: it may quote a person."""
     fault = exc_info[1]
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
