@@ -20,11 +20,15 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import psutil
 import pytest
 import redis
 
 from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
+
+hypothesis.settings.register_profile("assent", deadline=None)  # another's load on this machine is no finding
+hypothesis.settings.load_profile("assent")
 
 BUDGETS_S = {
     "unit": 90,

@@ -18,9 +18,10 @@ from agreement import agreement
 from gateway_rig import EVERY, Gateway, gateway, number, numbers, shipping
 from http_carrier import Carrier, carrier
 from load import Load, load
+from three import three_parts
 
 from gateway.guard import Guard
-from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
+from gateway.local.parts import Part
 
 pytestmark = pytest.mark.fault
 
@@ -43,22 +44,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def parts(parts_dir: Path) -> Iterator[dict[str, Part]]:
-    home, log = parts_dir / "away", parts_dir / "log"
-    own: dict[str, Part] = {
-        "valkey": Valkey(home / "valkey", free_port(), log / "away-valkey.log"),
-        "kafka": Kafka(home / "kafka", free_port(), free_port(), log / "away-kafka.log"),
-        "postgres": Postgres(home / "postgres", free_port(), log / "away-postgres.log"),
-    }
-    home.mkdir()
-    home.chmod(0o711)
-    try:
-        bring_up(list(own.values()))
+    with three_parts(parts_dir, "away") as own:
         yield own
-    finally:
-        for part in own.values():
-            part.child.ask()
-        for part in own.values():
-            part.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

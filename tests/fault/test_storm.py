@@ -4,6 +4,7 @@ A short seed runs with the other tests. `make fault` runs the long ones: 100,000
 """
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from gateway_rig import Gateway, gateway
 from http_carrier import Carrier, carrier
 from storm import Storm, reconcile, schedule
+from three import three_parts
 
 from gateway.guard.guard import Guard
 from gateway.ledger.audit import agrees
-from gateway.local.parts import Kafka, Part, Postgres, Valkey, bring_up, free_port
+from gateway.local.parts import Part
 
 pytestmark = pytest.mark.fault
 
@@ -29,22 +31,8 @@ RACING, LEAVING, RACE_S = (100_000, 2, 60.0) if LONG else (4_000, 2, 4.0)
 
 @pytest.fixture
 def parts(parts_dir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Part]]:
-    home = parts_dir / f"storm-{request.node.name[:24]}-{request.node.callspec.params['seed']}"
-    own: dict[str, Part] = {
-        "valkey": Valkey(home / "valkey", free_port(), parts_dir / "log/storm-valkey.log"),
-        "kafka": Kafka(home / "kafka", free_port(), free_port(), parts_dir / "log/storm-kafka.log"),
-        "postgres": Postgres(home / "postgres", free_port(), parts_dir / "log/storm-postgres.log"),
-    }
-    home.mkdir()
-    home.chmod(0o711)
-    try:
-        bring_up(list(own.values()))
+    with three_parts(parts_dir, re.sub(r"\W", "-", request.node.name)) as own:
         yield own
-    finally:
-        for part in own.values():
-            part.child.ask()
-        for part in own.values():
-            part.stop()
 
 
 @asynccontextmanager
