@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from gateway.records import forms
 from gateway.records.messages import Messages
 from gateway.rules import numbers
 from gateway.settings import Settings
-
-CLOCK: Callable[[], int] = lambda: time.time_ns() // 1_000_000  # noqa: E731 - a value, as the rooms take it
 
 
 def evidence_of(pool: "asyncpg.Pool[asyncpg.Record]", keys: Keys, settings: Settings) -> Evidence:
@@ -56,9 +54,13 @@ async def export(
             raise Declined("there is no message or event of this id, or its person was erased")
         await _looked(settings, pool, keys, case, by)
         try:
-            return await made.bundle(case, CLOCK())
+            return await made.bundle(case, _now_ms())
         except NothingError:
             raise Declined("nothing is recorded about this person") from None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _by_number(
@@ -67,7 +69,7 @@ async def _by_number(
     number = numbers.parse(recipient)
     if number is None:
         raise Declined("--recipient is not a mobile number in E.164, like +8613800138000")
-    subject, at_ms = keys.subject(number), CLOCK() if at is None else int(at.timestamp() * 1000)
+    subject, at_ms = keys.subject(number), _now_ms() if at is None else int(at.timestamp() * 1000)
     message = await Messages(pool).near(subject, port, at_ms)
     question = {"recipient": number, "port": port, "at": at_ms}
     if message is None:
@@ -86,7 +88,7 @@ async def _looked(settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", keys
             kind=EventKind.ACCESS,
             number=None,
             subject=case.subject,
-            occurred_at_ms=CLOCK(),
+            occurred_at_ms=_now_ms(),
             data={"person": by, "what": "evidence"},
         )
         await appender.append([event])

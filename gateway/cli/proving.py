@@ -44,6 +44,8 @@ def evidence_export(
         raise typer.BadParameter("write it like 2026-11-25T10:30:00+08:00", param_hint="--at") from None
     number = sys.stdin.readline().strip() if recipient == "-" else recipient
     raw = run_to_end(export(settings_of(home), by=by, asked=id, recipient=number, port=port, at=when), brief=True)
+    out.touch(mode=0o600)  # it holds a number and what its owner did
+    out.chmod(0o600)
     out.write_bytes(raw)
     typer.echo(f"{out}: {len(raw):,} bytes; check it with: assent evidence verify {out} --key KEYS")
 
