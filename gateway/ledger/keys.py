@@ -13,9 +13,9 @@ keeps at most `KEPT` unwrapped keys in memory; `forget` drops one, and a key tha
 for again, since the cache is looked up by the wrapped bytes.
 """
 
+import hmac
 import os
 from collections import OrderedDict
-from hashlib import sha256 as _sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,8 +24,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.ledger.note import Signer, generate
 
 KEPT = 10_000
-BLOCK_BYTES = 64
-"""Of SHA-256."""
 KEY_BYTES = 32
 SUBJECT_BYTES = 16
 SALT_BYTES = 32
@@ -33,7 +31,6 @@ TAG_BYTES = 16
 NONCE_BYTES = 12
 WRAP_VERSION = b"\x01"
 LEAST_PEPPER = 32
-_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 
 class KeyMismatchError(Exception):
@@ -41,10 +38,8 @@ class KeyMismatchError(Exception):
 
 
 def _mac(key: bytes, message: bytes) -> bytes:
-    """HMAC-SHA256 (RFC 2104). Of messages as short as ours `hmac.digest` takes twice as long."""
-    block = _block(key)
-    inner = _sha256(block.translate(_INNER) + message).digest()
-    return _sha256(block.translate(_OUTER) + inner).digest()
+    """HMAC-SHA256 (RFC 2104)."""
+    return hmac.digest(key, message, "sha256")
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:
@@ -52,28 +47,15 @@ def _derive(key: bytes, purpose: bytes) -> bytes:
     return _mac(key, b"assent " + purpose + b"\x01")
 
 
-def _block(key: bytes) -> bytes:
-    return (key if len(key) <= BLOCK_BYTES else _sha256(key).digest()).ljust(BLOCK_BYTES, b"\0")
+def _keyed(key: bytes) -> hmac.HMAC:
+    """HMAC-SHA256 under a key that is used for every event; a copy of it takes a third less than `_mac`."""
+    return hmac.new(key, digestmod="sha256")
 
 
-class _Mac:
-    """HMAC-SHA256 (RFC 2104) under a key that is used again and again: its two pads are hashed once."""
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, key: bytes) -> None:
-        block = _block(key)
-        self._inner, self._outer = _sha256(block.translate(_INNER)), _sha256(block.translate(_OUTER))
-
-    def __repr__(self) -> str:
-        return "_Mac(…)"
-
-    def digest(self, message: bytes) -> bytes:
-        """32 bytes."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.digest()
+def _of(keyed: hmac.HMAC, message: bytes) -> bytes:
+    mac = keyed.copy()
+    mac.update(message)
+    return mac.digest()
 
 
 class PersonKeys:
@@ -118,11 +100,11 @@ class Keys:
         if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
             raise ValueError(f"the master key is {KEY_BYTES} bytes, the pepper at least {LEAST_PEPPER}")
         self._pepper = pepper
-        self._subjects, self._names = _Mac(pepper), _Mac(_derive(pepper, b"event id 1"))
+        self._subjects, self._names = _keyed(pepper), _keyed(_derive(pepper, b"event id 1"))
         self._master = master
         self._wrap = AESGCM(_derive(master, b"wrap 1"))
         self._pending = AESGCM(_derive(master, b"opt-in 1"))
-        self._codes = _Mac(_derive(master, b"opt-in code 1"))
+        self._codes = _derive(master, b"opt-in code 1")
         self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"record 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
 
@@ -131,11 +113,11 @@ class Keys:
 
     def subject(self, number: str) -> bytes:
         """The 16-byte name of an E.164 number: `contract.ids.subject_of`."""
-        return self._subjects.digest(number.encode())[:SUBJECT_BYTES]
+        return _of(self._subjects, number.encode())[:SUBJECT_BYTES]
 
     def event_name(self, event_id: str) -> str:
         """How an event id is stored: a caller may have put a number into it, and the row outlives erasure."""
-        return self._names.digest(event_id.encode())[:16].hex()
+        return _of(self._names, event_id.encode())[:16].hex()
 
     def checks(self) -> tuple[bytes, bytes]:
         """Values that tell this pepper and master key from others without giving them away."""
@@ -183,7 +165,7 @@ class Keys:
 
     def code_digest(self, opt_in: str, code: str) -> bytes:
         """32 bytes under which a confirmation code is kept; without the master key a million guesses tell nothing."""
-        return self._codes.digest(f"{opt_in}\0{code}".encode())
+        return _mac(self._codes, f"{opt_in}\0{code}".encode())
 
     def sign_record(self, record: bytes) -> bytes:
         """Ed25519 (RFC 8032) over the canonical bytes of a consent record or a certificate, 64 bytes."""
