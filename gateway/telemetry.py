@@ -157,7 +157,9 @@ WEBHOOKS = Count(
     "unreachable, forbidden (an address we do not call), unsigned (no secret), expired.",
     "outcome",
 )
-WEBHOOK_SECONDS = Spread("assent_webhook_seconds", "One call of a client's address, seconds.", buckets=(*FAST, 5.0, 10.0))
+WEBHOOK_SECONDS = Spread(
+    "assent_webhook_seconds", "One call of a client's address, seconds.", buckets=(*FAST, 5.0, 10.0)
+)
 WEBHOOKS_WAITING = Level("assent_webhooks_waiting", "Webhooks waiting to be sent, or sent again.", mode="max")
 WEBHOOKS_OLDEST = Level("assent_webhooks_oldest_seconds", "Age of the oldest webhook waiting.", mode="max")
 WEBHOOKS_DEAD = Level("assent_webhooks_dead", "Webhooks given up on, until they are replayed or forgotten.", mode="max")

@@ -2,7 +2,7 @@
 
 For opt-ins that wait for their second record: a key that seals them, one that digests their codes, and the Ed25519 key
 that signs both records; all three are derived from the master key, so a copy of the database alone opens, guesses and
-forges nothing. Webhooks have their own: one key seals addresses, clients' signing secrets and what waits to be sent, the
+forges nothing. Webhooks have two more: one seals addresses, clients' signing secrets and what waits to be sent, the
 other names addresses.
 
 A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
@@ -188,7 +188,7 @@ class Keys:
             raise KeyMismatchError("a waiting opt-in does not open") from None
 
     def seal_webhook(self, plain: bytes, bound: bytes) -> bytes:
-        """What webhooks keep in PostgreSQL, sealed; `bound` (what it is, and whose) has to be given again to open it."""
+        """What webhooks keep, sealed; `bound` (what it is, and whose) has to be given again to open it."""
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._hooks.encrypt(nonce, plain, b"webhook" + bound)
 

@@ -29,6 +29,14 @@ def networks(written: str) -> tuple[Network, ...]:
     return tuple(ip_network(one.strip(), strict=False) for one in written.split(",") if one.strip())
 
 
+def ports(written: str) -> frozenset[int]:
+    """Comma-separated ports; ValueError where one is none."""
+    found = frozenset(int(one) for one in written.split(",") if one.strip())
+    if not all(0 < one <= LAST_PORT for one in found):
+        raise ValueError(written)
+    return found
+
+
 def _networks(*written: str) -> tuple[Network, ...]:
     return tuple(ip_network(one) for one in written)
 
@@ -42,17 +50,19 @@ _GLOBAL_V6: Final = IPv6Network("2000::/3")
 _SPECIAL_V6: Final = _networks(
     "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
 )  # fmt: skip
-"""Inside 2000::/3, which alone is given out for the open network; Teredo (2001::/32) and 6to4 (2002::/16) among them."""
+"""Inside 2000::/3, which alone is given out for the open network; Teredo (2001::/32) and 6to4 are among them."""
 _NEVER: Final = _networks(
     "169.254.169.254/32", "169.254.170.2/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
     "fd00:ec2::254/128", "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8",
 )  # fmt: skip
 """Where clouds keep the credentials of machines, and what is no single host: no allow-list opens these."""
+_SIX_TO_FOUR: Final = IPv6Network("2002::/16")
+"""Abandoned (RFC 7526): where such an address leads, an unknown relay decides."""
 _CARRIES_V4: Final = (
     (IPv6Network("::ffff:0:0/96"), 0),
     (IPv6Network("::ffff:0:0:0/96"), 0),
     (IPv6Network("64:ff9b::/96"), 0),
-    (IPv6Network("2002::/16"), 80),
+    (_SIX_TO_FOUR, 80),
     (IPv6Network("::/96"), 0),
 )
 """IPv4-mapped, -translated, NAT64, 6to4 and IPv4-compatible forms, and how far left the IPv4 address stands."""
@@ -124,16 +134,14 @@ def fault(url: str, reach: Reach) -> str | None:
     if found is None:
         return "not an address we call: https://host[:port]/path in ASCII, without user, password or fragment"
     number = _address(found.host)
-    loopback = found.host == "localhost" or (number is not None and number.is_loopback)
-    if reach.local and loopback:
+    named_loopback = found.host == "localhost" or found.host.endswith(".localhost")
+    if reach.local and (named_loopback or (number is not None and number.is_loopback)):
         return None
     if found.scheme != "https":
         return "must be https"
     if found.port not in reach.ports:
         return f"port must be one of {', '.join(map(str, sorted(reach.ports)))}"
-    if number is not None and not allowed(number, reach):
-        return "points into a network we do not call"
-    if found.host == "localhost" or found.host.endswith(".localhost"):
+    if named_loopback or (number is not None and not allowed(number, reach)):
         return "points into a network we do not call"
     return None
 
@@ -143,8 +151,6 @@ def allowed(address: IPv4Address | IPv6Address, reach: Reach) -> bool:
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return False
-        if address == IPv6Address("::1"):
-            return _listed(address, reach.allow) or reach.local
         carried = _carried(address)
         if carried is not None:
             return allowed(carried, reach) and (address not in _SIX_TO_FOUR or _listed(address, reach.allow))
@@ -157,11 +163,8 @@ def allowed(address: IPv4Address | IPv6Address, reach: Reach) -> bool:
     return address in _GLOBAL_V6 and not _listed(address, _SPECIAL_V6)
 
 
-_SIX_TO_FOUR = IPv6Network("2002::/16")
-
-
 def _carried(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address inside of an IPv6 one."""
+    """The IPv4 address inside of an IPv6 one; `::` and `::1` carry none."""
     for network, shift in _CARRIES_V4:
         if address in network and int(address) > 1:
             return IPv4Address(int(address) >> shift & 0xFFFF_FFFF)

@@ -31,7 +31,7 @@ ALTER TABLE messages ADD COLUMN callback bytea;
 CREATE TABLE webhooks (
     id       uuid     PRIMARY KEY,
     client   text     NOT NULL,
-    address  bytea    NOT NULL REFERENCES webhook_addresses (name),
+    address  bytea    NOT NULL,
     lane     bytea    NOT NULL,
     kind     text     NOT NULL,
     message  uuid,
