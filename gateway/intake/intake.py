@@ -27,7 +27,7 @@ from gateway.intake.digests import binding, text_hash, used_digest
 from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare, uncallable
 from gateway.rules import hours
 from gateway.rules.pack import Pack
-from gateway.rules.reach import Reach
+from gateway.rules.reach import OPEN, Reach
 from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
 
 UNAVAILABLE = Refusal(Code.UNAVAILABLE, "", 1)
@@ -37,7 +37,6 @@ COLD = Refusal(Code.CACHE_COLD, "", COLD_RETRY_S)
 PUBLISH_S = 1.3
 """Leaves time to void what Kafka did not acknowledge before the edge's own deadline."""
 BREAKER_RETRY_S = 60
-NOWHERE_PRIVATE = Reach()
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class Intake:
         topics: Topics,
         packs: Mapping[str, Pack],
         pepper: bytes,
-        reach: Reach = NOWHERE_PRIVATE,
+        reach: Reach = OPEN,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`reach`: which addresses messages may give as `callback_url`."""

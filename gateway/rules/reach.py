@@ -16,7 +16,7 @@ PORTS: Final = frozenset({443, 8443})
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 LAST_PORT = 65_535
 _URL = re.compile(
-    r"(https?)://(?:([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?)|\[([0-9A-Fa-f:.]{2,45})\])"
+    r"(https?)://(?:([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\.?)|\[([0-9A-Fa-f:.]{2,45})\])"
     r"(?::([0-9]{1,5}))?(/[\x21\x22\x24-\x5b\x5d-\x7e]*|\?[\x21\x22\x24-\x5b\x5d-\x7e]*)?"
 )
 """Scheme, name or IPv4, IPv6, port, path with query. No place for a user, a fragment, a backslash or a blank."""
@@ -76,6 +76,10 @@ class Reach(NamedTuple):
     ports: frozenset[int] = PORTS
     local: bool = False
     """The local profile: http on loopback, any port there."""
+
+
+OPEN: Final = Reach()
+"""The open network alone."""
 
 
 class Place(NamedTuple):

@@ -7,7 +7,7 @@ success by one. A crash loses the widths; they are learned anew.
 
 from collections import OrderedDict
 
-WIDEST = 8
+WIDEST = 32
 NEW = 2
 """Calls at once at first."""
 MOST_KEPT = 1_000
