@@ -105,7 +105,4 @@ async def test_replaying_one_and_all(edge: Running) -> None:
     assert (await edge.http.post("/v1/webhooks/replay?client=sends", headers=head)).status_code == 403
     assert (await edge.http.post("/v1/webhooks/replay", headers=head)).json() == {"replayed": 2}
     assert (await edge.http.post("/v1/webhooks/replay", headers=edge.as_("head"))).json() == {"replayed": 1}
-    left = await edge.gate.pool.fetchval(
-        "SELECT count(*) FROM webhooks WHERE dead_at IS NOT NULL OR due_at > $1", 1 << 50
-    )
-    assert left == 0
+    assert await edge.gate.pool.fetchval("SELECT count(*) FROM webhooks WHERE dead_at IS NOT NULL") == 0
