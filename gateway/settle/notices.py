@@ -67,9 +67,9 @@ class Notices:
         await webhooks.enqueue(conn, rows)
 
     async def replies(self, conn: Connection, heard: Sequence[Heard]) -> None:
-        """Enqueue these for every client that wants the sender's replies. Call it before they are kept in `replies`.
+        """Enqueue these for every client that wants the sender's replies, in the transaction that keeps them.
 
-        What is in that table already was told when it came first.
+        Call it before they are kept in `replies`: what is in that table already was told when it came first.
         """
         wanted = await subscriptions.subscriptions(conn) if heard else []
         if not any(one.replies for one in wanted):

@@ -99,7 +99,7 @@ def test_a_lane_that_fails_has_one_place_and_widens_with_each_success() -> None:
     assert lanes.rooms() == {b"a": 0}
     lanes.end(b"a", answered=True)
     assert lanes.rooms() == {b"a": 2}
-    for _ in range(20):
+    for _ in range(WIDEST + 5):
         lanes.begin(b"a")
         lanes.end(b"a", answered=True)
     assert lanes.rooms() == {b"a": WIDEST}
