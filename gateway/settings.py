@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     records_days: Annotated[int, Field(ge=150)] = Field(
         183, description="Days that messages and what became of them are kept; Order 31 asks for five months"
     )
+    webhook_allow: str = Field(
+        "",
+        description="Networks, comma-separated, that webhooks may call although they are private, such as 10.20.0.0/16",
+    )
+    webhook_ports: str = Field("", description="Ports of callback addresses beside 443 and 8443, comma-separated")
     ledger_dir: Path = Field(
         Path("/var/lib/assent/ledger"),
         description="The transparency log's folder: the ledger process writes it, edges read it",

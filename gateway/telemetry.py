@@ -150,6 +150,19 @@ REPLIES = Count("assent_replies_total", "Replies, by what they mean.", "meaning"
 SETTLE_BATCH = Spread("assent_settle_batch_rows", "Rows in one settle transaction.", buckets=SIZES)
 SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=(*FAST, 5.0))
 REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier's refusal or a cancellation.")
+# --- webhooks ------------------------------------------------------------------------------------------------------
+WEBHOOKS = Count(
+    "assent_webhooks_total",
+    "Tries to call a client, by what came of them: delivered, refused (an answer other than 2xx), gone (410), timeout, "
+    "unreachable, forbidden (an address we do not call), unsigned (no secret), expired.",
+    "outcome",
+)
+WEBHOOK_SECONDS = Spread(
+    "assent_webhook_seconds", "One call of a client's address, seconds.", buckets=(*FAST, 5.0, 10.0)
+)
+WEBHOOKS_WAITING = Level("assent_webhooks_waiting", "Webhooks waiting to be sent, or sent again.", mode="max")
+WEBHOOKS_OLDEST = Level("assent_webhooks_oldest_seconds", "Age of the oldest webhook waiting.", mode="max")
+WEBHOOKS_DEAD = Level("assent_webhooks_dead", "Webhooks given up on, until they are replayed or forgotten.", mode="max")
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")

@@ -19,7 +19,8 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import reference  # noqa: E402 - run as a script, the package may not be installed
 
-from gateway.contract.decision import Class  # noqa: E402 - run as a script, the package may not be installed
+from gateway.contract import webhook  # noqa: E402 - run as a script, the package may not be installed
+from gateway.contract.decision import Class  # noqa: E402
 from gateway.contract.wire import Accepted, DeadLetter, Receipt, Record, Reply, Result  # noqa: E402
 from gateway.edge.app import openapi_document  # noqa: E402
 from gateway.stream.topics import Topics, settings_of  # noqa: E402
@@ -32,6 +33,8 @@ KINDS: dict[str, type[Record]] = {
     "dead": DeadLetter,
 }
 """By a topic's first word: the kind of its records and the name of its schema file."""
+
+WEBHOOKS = "webhooks.schema.json"
 
 KEYS = {
     "messages": "The recipient's subject, 16 bytes: a recipient's messages keep their order.",
@@ -147,6 +150,12 @@ def stream_documents() -> dict[str, bytes]:
     return files
 
 
+def webhook_documents() -> dict[str, bytes]:
+    """The body of every webhook."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:assent:schema:webhooks"}
+    return {WEBHOOKS: _json({**head, **webhook.schema()})}
+
+
 def edge_documents() -> dict[str, bytes]:
     """The edge's OpenAPI."""
     return {"openapi.json": _json(openapi_document())}
@@ -161,7 +170,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a file differs")
     check = parser.parse_args().check
-    documents = {f"schemas/{name}": text for name, text in (stream_documents() | edge_documents()).items()}
+    documents = {f"schemas/{name}": text for name, text in _all().items()}
     documents |= reference.documents()
     stale = [name for name, text in documents.items() if not _is(ROOT / name, text)]
     for name in stale:
@@ -169,6 +178,10 @@ def main() -> int:
         if not check:
             (ROOT / name).write_bytes(documents[name])
     return int(check and bool(stale))
+
+
+def _all() -> dict[str, bytes]:
+    return stream_documents() | webhook_documents() | edge_documents()
 
 
 def _is(path: Path, text: bytes) -> bool:

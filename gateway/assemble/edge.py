@@ -11,8 +11,8 @@ from gateway.assemble.evidence import evidence_of
 from gateway.assemble.parts import GRACE_S, READY_FD, Misconfigured, carrier_name, open_parts, say_ready
 from gateway.edge.app import Edge, create_app
 from gateway.edge.gate import Gate
-from gateway.edge.optin.where import Network, networks
 from gateway.ledger.reading import Reading
+from gateway.rules.reach import Network, networks
 from gateway.settings import Settings
 
 

@@ -23,6 +23,7 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.keys import Keys
 from gateway.records.connection import AWAY
 from gateway.rules.pack import Pack, load, names
+from gateway.rules.reach import PORTS, Reach, networks, ports
 from gateway.settings import Settings
 from gateway.stream import KafkaError, Producer, Topics
 
@@ -63,6 +64,7 @@ class Parts:
     def intake(self) -> Intake:
         """One intake over these parts."""
         return Intake(
+            reach=reach_of(self.settings),
             guard=self.guard,
             cfg=self.cfg,
             lease=Lease(self.guard.server),
@@ -91,6 +93,15 @@ def secrets(settings: Settings) -> Keys:
             "ASSENT_PEPPER (at least 64 hex digits) and ASSENT_MASTER_KEY (64 hex digits) are needed. Make each with "
             'python3 -c "import secrets; print(secrets.token_hex(32))" and keep them for ever.'
         ) from None
+
+
+def reach_of(settings: Settings) -> Reach:
+    """Which addresses clients' webhooks may have."""
+    try:
+        return Reach(networks(settings.webhook_allow), PORTS | ports(settings.webhook_ports), settings.local)
+    except ValueError:
+        text = "ASSENT_WEBHOOK_ALLOW is a list of networks, such as 10.20.0.0/16, ASSENT_WEBHOOK_PORTS one of ports"
+        raise Misconfigured(text) from None
 
 
 async def guard_of(settings: Settings, *, timeout_s: float = 1.0) -> Guard:
@@ -122,12 +133,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     telemetry.configure_logging(settings.log_level)
     keys = secrets(settings)
     topics = Topics(settings.topic_prefix)
-    dsn = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
-        pool = await patiently(
-            "PostgreSQL", lambda: asyncpg.create_pool(dsn, min_size=1, max_size=POOL_MOST, command_timeout=COMMAND_S)
-        )
-        stack.push_async_callback(_close_pool, pool)
+        pool = await stack.enter_async_context(open_pool(settings))
         guard = await guard_of(settings)
         stack.push_async_callback(guard.close)
         if problems := await patiently("Redis", guard.verify):
@@ -141,14 +148,23 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         cfg = Cfg(guard.server)
         await cfg.start()
         stack.push_async_callback(cfg.close)
-        await stack.enter_async_context(beside(_flushing()))
+        await stack.enter_async_context(beside(flushing()))
         packs = {name: load(name) for name in names()}
         yield Parts(settings, keys, packs, pool, guard, cfg, topics, producer, appender)
 
 
-async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(pool.close(), 3.0)
+@asynccontextmanager
+async def open_pool(settings: Settings) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
+    """Connections to PostgreSQL, waited for."""
+    dsn = settings.database_url.get_secret_value()
+    pool = await patiently(
+        "PostgreSQL", lambda: asyncpg.create_pool(dsn, min_size=1, max_size=POOL_MOST, command_timeout=COMMAND_S)
+    )
+    try:
+        yield pool
+    finally:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(pool.close(), 3.0)
 
 
 @asynccontextmanager
@@ -167,7 +183,8 @@ async def ended(task: "asyncio.Task[None]") -> None:
     await asyncio.shield(task)
 
 
-async def _flushing() -> None:
+async def flushing() -> None:
+    """Move what was measured to where it is shown, for ever."""
     while True:
         await asyncio.sleep(1)
         telemetry.flush()

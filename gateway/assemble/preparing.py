@@ -10,16 +10,20 @@ from gateway import telemetry
 from gateway.assemble.commands import connection_of
 from gateway.assemble.parts import patiently, secrets
 from gateway.assemble.registering import add_form
+from gateway.assemble.webhooks import DEMO_SECRET, give_secret
 from gateway.records import registry
 from gateway.records.migrate import migrate
 from gateway.settings import Settings
 from gateway.stream import Topics, ensure
 
+DEMO = "demo"
+"""The client of the local profile."""
+
 
 async def prepare(settings: Settings) -> None:
     """Bring the schema and the topics to this version; in the local profile, add the demo client, sender and form."""
     telemetry.configure_logging(settings.log_level)
-    secrets(settings)
+    keys = secrets(settings)
     dsn = settings.database_url.get_secret_value()
     topics = Topics(settings.topic_prefix)
     await asyncio.gather(
@@ -29,6 +33,7 @@ async def prepare(settings: Settings) -> None:
     if settings.local:
         async with connection_of(settings) as connection:
             await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
+            await give_secret(connection, keys, DEMO, DEMO_SECRET)
         await add_form(settings, demo_form())
 
 

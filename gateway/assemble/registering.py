@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.assemble.commands import Declined, connection_of
 from gateway.assemble.parts import secrets
+from gateway.assemble.webhooks import give_secret
 from gateway.contract.form import Form, FormDraft
 from gateway.contract.message import Slug
 from gateway.contract.registry import ROLE, ROLES, Client, Sender
@@ -36,10 +37,13 @@ async def add_client(
     roles: Sequence[str],
     quota_per_minute: int,
     replace: bool,
-) -> str:
-    """Add a client, or replace it with a new key; the key, which is stored nowhere. Raises Declined."""
+) -> tuple[str, str | None]:
+    """Add a client, or replace it with a new key; the key, which is stored nowhere. Raises Declined.
+
+    Also its first webhook secret; one that is replaced keeps the secret it has.
+    """
     key = random.token_urlsafe(32)
-    secrets(settings)
+    keys = secrets(settings)
     pepper = bytes.fromhex(settings.pepper.get_secret_value())
     _check_name(name)
     wanted = Client(
@@ -57,8 +61,10 @@ async def add_client(
             raise Declined(f"client {wanted.id} exists: --replace gives it a new key and these permissions")
         _check_client(wanted, {sender.id: sender for sender in known.senders})
         digest = registry.key_digest(pepper, key)
-        await registry.put_client(connection, wanted.model_copy(update={"key_digests": (digest,)}))
-    return key
+        async with connection.transaction():
+            await registry.put_client(connection, wanted.model_copy(update={"key_digests": (digest,)}))
+            secret = await give_secret(connection, keys, wanted.id) if "send" in wanted.roles else None
+    return key, secret
 
 
 async def add_sender(settings: Settings, name: str, fields: Mapping[str, Any], *, replace: bool) -> None:

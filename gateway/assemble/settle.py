@@ -1,17 +1,24 @@
-"""Settle: one loop over results, receipts and replies; told to stop, it finishes the flush it is in."""
+"""Settle: one loop over results, receipts and replies; told to stop, it finishes the flush it is in.
+
+Where asked to, webhooks are sent beside it.
+"""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, until_told
+from gateway.assemble.webhooks import sending
 from gateway.settings import Settings
 from gateway.settle.replies import Registry as Owners
 from gateway.settle.settle import Settle
 from gateway.stream import Reader
 
 
-async def settle(settings: Settings) -> None:
+async def settle(settings: Settings, with_webhooks: bool = False) -> None:
     """Turn results, receipts and replies into statuses, refunds and opt-outs; run one (a second one waits)."""
-    async with open_parts(settings) as parts:
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_parts(settings))
+        beside = [await stack.enter_async_context(sending(settings, parts.pool, parts.keys))] if with_webhooks else []
         bootstrap, topics = settings.kafka_bootstrap, parts.topics
         settling = Settle(
             parts.pool,
@@ -27,7 +34,7 @@ async def settle(settings: Settings) -> None:
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))
         try:
-            await until_told(settings, ended(work))
+            await until_told(settings, ended(work), *map(ended, beside))
         finally:
             stop.set()
             await asyncio.wait([work], timeout=GRACE_S)

@@ -90,16 +90,22 @@ def deliver(
 
 
 @app.command()
-def settle() -> None:
+def settle(
+    with_webhooks: Annotated[
+        bool, typer.Option("--with-webhooks", help="Send clients' webhooks in this process too.")
+    ] = False,
+) -> None:
     """Turn submissions, receipts and replies into statuses, refunds and opt-outs (回执与退订).
 
-    Example:
+    Examples:
 
         assent settle
+
+        assent settle --with-webhooks
     """
     from gateway.assemble.settle import settle as run
 
-    run_to_end(run(settings_of()))
+    run_to_end(run(settings_of(), with_webhooks))
 
 
 @app.command()

@@ -48,7 +48,9 @@ def client_add(
         quota_per_minute=quota,
         replace=replace,
     )
-    key = run_to_end(work, brief=True)
+    key, secret = run_to_end(work, brief=True)
+    if secret is not None:
+        typer.echo(f"its webhook secret, shown this once: {secret}", err=True)
     typer.echo(f"client {name} is there; its key, shown this once:", err=True)
     typer.echo(key)
 

@@ -35,6 +35,7 @@ from gateway.edge import (
     recipients,
     suppressions,
     tree,
+    webhooks,
 )
 from gateway.edge.callers import SCOPE
 from gateway.edge.door import Door
@@ -60,6 +61,7 @@ ROUTERS = (
     pages.router,
     tree.router,
     evidence.router,
+    webhooks.router,
 )
 MEASURE_S = 1.0
 DESCRIPTION = (

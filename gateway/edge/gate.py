@@ -11,7 +11,6 @@ import asyncpg
 
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
-from gateway.edge.optin.where import Network
 from gateway.edge.problems import Refused
 from gateway.guard import Cfg, Guard
 from gateway.intake import Intake
@@ -19,6 +18,7 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.evidence import Evidence
 from gateway.ledger.reading import Reading
 from gateway.rules.pack import Pack
+from gateway.rules.reach import Network
 from gateway.stream.producer import Producer
 from gateway.stream.topics import Topics
 

@@ -167,7 +167,7 @@ def _codes(path: str, method: str) -> Iterable[Code]:
         codes += WITH_BODY
     if path in SENDING:
         codes += DECISIONS
-    elif path.startswith(("/v1/recipients/", "/v1/messages/{", "/v1/forms/{", "/v1/evidence/{")):
+    elif path.startswith(("/v1/recipients/", "/v1/messages/{", "/v1/forms/{", "/v1/evidence/{", "/v1/webhooks/{")):
         codes.append(Code.NOT_FOUND)
     if path.startswith(("/v1/consents", "/v1/relationships", "/v1/recipients", "/v1/suppressions")):
         codes += (Code.CONSENT_OPTED_OUT, Code.IDEMPOTENCY_CONFLICT, Code.RECIPIENT_INVALID, Code.EVIDENCE_INSUFFICIENT)

@@ -16,7 +16,7 @@ from gateway.guard import Ask, GuardUnavailable, Mode, Verdict
 from gateway.intake.answer import basis_of
 from gateway.intake.digests import text_hash, used_digest
 from gateway.intake.intake import STALE, UNAVAILABLE, Intake
-from gateway.intake.prepare import Route, due, prepare, trace
+from gateway.intake.prepare import Route, due, prepare, trace, uncallable
 from gateway.rules import content, hours, numbers
 from gateway.rules.explain import RuleInfo, rules_of
 
@@ -30,6 +30,8 @@ async def check(intake: Intake, client: Client, request: SendRequest, now_ms: in
     route = intake.routes().find(client, request.sender, request.purpose)
     if isinstance(route, Refusal):
         return route
+    if request.callback_url is not None and (wrong := uncallable(request.callback_url, intake.reach)) is not None:
+        return wrong
     verdicts: Verdicts = dict(trace(request, route, now_ms))
     scope = intake.cfg.open_scope(
         route.sender.id,

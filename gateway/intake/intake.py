@@ -24,9 +24,10 @@ from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lea
 from gateway.intake.answer import Answer, basis_of, recall, store
 from gateway.intake.coalesce import Coalescer
 from gateway.intake.digests import binding, text_hash, used_digest
-from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare
+from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare, uncallable
 from gateway.rules import hours
 from gateway.rules.pack import Pack
+from gateway.rules.reach import OPEN, Reach
 from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
 
 UNAVAILABLE = Refusal(Code.UNAVAILABLE, "", 1)
@@ -68,8 +69,11 @@ class Intake:
         topics: Topics,
         packs: Mapping[str, Pack],
         pepper: bytes,
+        reach: Reach = OPEN,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        """`reach`: which addresses messages may give as `callback_url`."""
+        self.reach = reach
         self.guard, self.cfg, self.lease, self.producer, self.topics = guard, cfg, lease, producer, topics
         self.packs, self.pepper, self._now_ms = packs, pepper, now_ms
         self._admitting = {cls: Coalescer(self.admit, flights=2) for cls in Class}
@@ -132,6 +136,8 @@ class Intake:
                 out[at] = request
                 continue
             route = routes.find(client, request.sender, request.purpose)
+            if request.callback_url is not None and not isinstance(route, Refusal):
+                route = uncallable(request.callback_url, self.reach) or route
             prepared = route if isinstance(route, Refusal) else prepare(request, route, now)
             if isinstance(prepared, Refusal):
                 out[at] = prepared

@@ -17,6 +17,7 @@ from gateway.rules import content, hours, numbers
 from gateway.rules.content import Content
 from gateway.rules.pack import Pack, Purpose
 from gateway.rules.plan import Plan, plan
+from gateway.rules.reach import Reach, fault
 
 DAY_MS = 86_400_000
 MAX_AHEAD_MS = 30 * DAY_MS
@@ -128,6 +129,12 @@ def misshapen(request: SendRequest) -> Refusal | None:
     if request.text is None:
         return Refusal(Code.REQUEST_INVALID, "text: missing")
     return None
+
+
+def uncallable(url: str, reach: Reach) -> Refusal | None:
+    """A callback address as it is written; where its name leads is looked at when it is called."""
+    wrong = fault(url, reach)
+    return None if wrong is None else Refusal(Code.REQUEST_INVALID, f"callback_url: {wrong}")
 
 
 def _unrequested(route: Route) -> Refusal | None:

@@ -2,7 +2,8 @@
 
 For opt-ins that wait for their second record: a key that seals them, one that digests their codes, and the Ed25519 key
 that signs both records; all three are derived from the master key, so a copy of the database alone opens, guesses and
-forges nothing.
+forges nothing. Webhooks have two more: one seals addresses, clients' signing secrets and what waits to be sent, the
+other names addresses.
 
 A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
 (AES-256-GCM) and a key for tags; disclosing the tag key shows which leaves are the person's and opens nothing else.
@@ -94,7 +95,10 @@ class PersonKeys:
 class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
-    __slots__ = ("_codes", "_kept", "_master", "_names", "_pending", "_pepper", "_records", "_subjects", "_wrap")
+    __slots__ = (
+        "_codes", "_hook_names", "_hooks", "_kept", "_master", "_names", "_pending", "_pepper", "_records", "_subjects",
+        "_wrap",
+    )  # fmt: skip
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
         if len(master) != KEY_BYTES or len(pepper) < LEAST_PEPPER:
@@ -105,6 +109,8 @@ class Keys:
         self._wrap = AESGCM(_derive(master, b"wrap 1"))
         self._pending = AESGCM(_derive(master, b"opt-in 1"))
         self._codes = _derive(master, b"opt-in code 1")
+        self._hooks = AESGCM(_derive(master, b"webhook 1"))
+        self._hook_names = _derive(master, b"webhook name 1")
         self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"record 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
 
@@ -162,6 +168,22 @@ class Keys:
             return self._pending.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], b"opt-in" + bound)
         except (InvalidTag, ValueError):
             raise KeyMismatchError("a waiting opt-in does not open") from None
+
+    def seal_webhook(self, plain: bytes, bound: bytes) -> bytes:
+        """What webhooks keep, sealed; `bound` (what it is, and whose) has to be given again to open it."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._hooks.encrypt(nonce, plain, b"webhook" + bound)
+
+    def open_webhook(self, sealed: bytes, bound: bytes) -> bytes:
+        """What `seal_webhook` took; KeyMismatchError when it does not open."""
+        try:
+            return self._hooks.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], b"webhook" + bound)
+        except (InvalidTag, ValueError):
+            raise KeyMismatchError("what a webhook keeps does not open") from None
+
+    def webhook_name(self, *parts: str) -> bytes:
+        """16 bytes that name these words for good; without the master key they tell nothing of an address."""
+        return _mac(self._hook_names, "\0".join(parts).encode())[:16]
 
     def code_digest(self, opt_in: str, code: str) -> bytes:
         """32 bytes under which a confirmation code is kept; without the master key a million guesses tell nothing."""

@@ -18,7 +18,7 @@ from gateway.local.child import Child
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ledger": ("ledger", "--with-hold"),
-    "settle": ("settle",),
+    "settle": ("settle", "--with-webhooks"),
     "deliver-prompt": ("deliver", "--classes", "verification,transactional,consent"),
     "deliver-marketing": ("deliver", "--classes", "marketing"),
     "edge": ("edge",),

@@ -1,7 +1,8 @@
 """What message rows and replies say about one person, for their own rights.
 
-Reads `messages` and `replies`; deletes from `replies` alone. Rows of messages hold no number and no text: they keep the
-pseudonym until their day is dropped (`partitions`), because receipts, refunds and windows still find a message by it.
+Reads `messages` and `replies`; deletes from `replies` and `webhooks` alone. Rows of messages hold no number and no
+text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds and windows still
+find a message by it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Personal:
         return [Said(*row) for row in await self._fetch(_REPLIES, subject, limit)]
 
     async def forget(self, subject: bytes) -> None:
-        """Delete what is noted about the person's replies; again is harmless."""
+        """Delete what is noted about the person's replies, and what of them waits to be told; again is harmless."""
+        await self._fetch("DELETE FROM webhooks WHERE subject = $1", subject)
         await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
 
     async def cancel(self, subject: bytes) -> None:

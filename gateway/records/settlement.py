@@ -97,12 +97,28 @@ UPDATE messages AS m SET {", ".join(f"{name} = u.{name}" for name in COLUMNS[1:]
 FROM unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES, 3))}) AS u({", ".join(COLUMNS)})
 WHERE m.id = u.id AND m.id BETWEEN $1 AND $2
 """  # noqa: S608 - the names are the constants above
-_ROWS = f"SELECT {', '.join(COLUMNS)} FROM messages WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3"  # noqa: S608
+_ROWS = f"SELECT {', '.join(COLUMNS)}, callback FROM messages WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3"  # noqa: S608
 
 
 async def insert(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """COPY new rows, in the order of COLUMNS. Raises UniqueViolationError when one is not new."""
     await conn.copy_records_to_table("messages", columns=COLUMNS, records=rows)
+
+
+async def insert_called(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """The same, of rows that have the name of their callback address behind their other values."""
+    await conn.copy_records_to_table("messages", columns=(*COLUMNS, "callback"), records=rows)
+
+
+async def set_callbacks(conn: Connection, given: Sequence[tuple[str, bytes]]) -> None:
+    """Write the names of callback addresses into rows (id, name) that were known before their acceptance was."""
+    await conn.execute(
+        "UPDATE messages m SET callback = u.callback FROM unnest($1::uuid[], $2::bytea[]) AS u(id, callback) "
+        "WHERE m.id = u.id AND m.id BETWEEN $3 AND $4",
+        *map(list, zip(*given, strict=True)),
+        min(given)[0],
+        max(given)[0],
+    )
 
 
 async def update(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:

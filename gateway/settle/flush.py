@@ -1,9 +1,9 @@
 """One flush: everything gathered becomes rows, counts and offsets in one transaction.
 
 Owns the order of steps: offsets first (compare-and-set, so nobody else settles the same records), then find whose the
-receipts are, read the rows not remembered, fold the statements, write. If anything fails the transaction is undone and
-whoever called throws `Known` away; after COMMIT `Known` learns what was written. A crash at any line therefore leaves
-either all of a flush or nothing.
+receipts are, read the rows not remembered, fold the statements, write rows and what clients are to be told. If anything
+fails the transaction is undone and whoever called throws `Known` away; after COMMIT `Known` learns what was written. A
+crash at any line therefore leaves either all of a flush or nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from gateway.records import settlement, silence
 from gateway.records.connection import Connection
 from gateway.records.settlement import Minute
 from gateway.records.timeline import CAUSE_NUMBERS, STATUS_NUMBERS
+from gateway.records.webhooks import Address
 from gateway.settle.buffer import LATEST_MS, Buffer, Statement, key_of, other_forms
 from gateway.settle.fold import Fold
 from gateway.settle.known import Known
+from gateway.settle.notices import Notices
 from gateway.settle.origin import Origin
 from gateway.settle.rows import row_of, values_of
 from gateway.settle.status import Row
@@ -39,9 +41,11 @@ class Outcome(NamedTuple):
 class Flush:
     """One attempt at one flush; used once. A `now_ms` far ahead makes it look every row up before it calls it new."""
 
-    def __init__(self, conn: Connection, known: Known, buffer: Buffer, consumer: str, *, now_ms: int) -> None:
+    def __init__(
+        self, conn: Connection, known: Known, buffer: Buffer, consumer: str, notices: Notices, *, now_ms: int
+    ) -> None:
         self._conn, self._known, self._buffer, self._consumer = conn, known, buffer, consumer
-        self._new_since_ms = now_ms - NEW_WITHIN_MS
+        self._notices, self._new_since_ms = notices, now_ms - NEW_WITHIN_MS
         self._statements = dict(buffer.statements)
         self._orphans: list[tuple[str, Receipt]] = []
         self._adopted: set[str] = set()
@@ -52,11 +56,14 @@ class Flush:
             await settlement.move_offsets(self._conn, self._consumer, self._buffer.moves)
             await self._find_messages()
             await self._adopt_orphans()
-            fold = Fold(await self._rows())
+            fold = Fold(await self._rows(), self._known.told)
             for message_id, said in self._statements.items():
                 fold.take(message_id, said)
             numbers = await self._number(fold)
+            addresses = [(self._called(row, url), row.accepted_at) for row, url in fold.given.values()]
             await self._write(fold, numbers)
+            if addresses or fold.turned:
+                await self._notices.statuses(self._conn, addresses, fold.turned, self._known.told)
         self._learn(fold, numbers)
         return Outcome(len(fold.inserted) + len(fold.updated), bool(fold.refunds or fold.suppressions))
 
@@ -144,15 +151,25 @@ class Flush:
             numbers |= {origin: stored[digest] for digest, origin in new.items()}
         return numbers
 
+    def _called(self, row: Row, url: str) -> Address:
+        """The address that a row was given; the row has its name from now on."""
+        address = self._notices.address(row.origin.client if row.origin is not None else "", url)
+        row.callback = address.name
+        return address
+
     async def _write(self, fold: Fold, numbers: dict[Origin, int]) -> None:
         conn = self._conn
         if fold.inserted:
             # Rows still open were accepted last; scattered by their random bits, each finds room for its next version
             # in its own page (a heap-only update), where side by side they would not.
             scattered = sorted(fold.inserted, key=lambda row: row.id[24:])
-            await settlement.insert(conn, [values_of(row, numbers) for row in scattered])
+            await settlement.insert(conn, [values_of(row, numbers) for row in scattered if row.callback is None])
+            if called := [(*values_of(row, numbers), row.callback) for row in scattered if row.callback is not None]:
+                await settlement.insert_called(conn, called)
         if fold.updated:
             await settlement.update(conn, [values_of(row, numbers) for row in fold.updated])
+            if fold.given and (late := [row for row in fold.updated if row.id in fold.given]):
+                await settlement.set_callbacks(conn, [(row.id, row.callback or b"") for row in late])
         if self._buffer.carrier_ids:
             pairs = [(key, ours, at) for key, (ours, at) in self._buffer.carrier_ids.items()]
             await settlement.remember_carrier_ids(conn, pairs)

@@ -1,11 +1,11 @@
 """What gathered statements change: pure, given the rows they are about.
 
 Owns the outcome of one flush before it is written: rows to insert and to update, the minute buckets' increments (what
-the rows count as now, less what they counted as before), and what is owed to the cache and the ledger.
+the rows count as now, less what they counted as before), what is owed to the cache and the ledger, and whom to tell.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.contract.decision import Cause, Class, Status
 from gateway.contract.ids import id_time_ms
@@ -25,9 +25,12 @@ Count = tuple[int, Origin, str, Status, Cause]
 class Fold:
     """Folds statements into rows."""
 
-    def __init__(self, found: Mapping[str, Row]) -> None:
-        """`found`: every row that exists already, among those of the statements to come. They are changed in place."""
-        self._found = found
+    def __init__(self, found: Mapping[str, Row], told: Collection[str] = ()) -> None:
+        """`found`: every row that exists already, among those of the statements to come. They are changed in place.
+
+        `told`: clients that want to know of all of their messages.
+        """
+        self._found, self._told = found, told
         self.inserted: list[Row] = []
         self.updated: list[Row] = []
         self.counts: Counter[Count] = Counter()
@@ -49,10 +52,14 @@ class Fold:
         """Messages whose receipt did not come, by carrier."""
         self.spans: list[tuple[str, float]] = []
         """Class, and seconds from acceptance to the final status, of every message that became final."""
+        self.given: dict[str, tuple[Row, str]] = {}
+        """Rows, by their ids, whose acceptance gave the address to call."""
+        self.turned: list[Row] = []
+        """Rows whose client is to be told: they stand at another status than it could know of."""
 
     def take(self, message_id: str, said: Sequence[Statement]) -> None:
         """Fold what was said about one message."""
-        row, rank, known = self._found.get(message_id), 0, False
+        row, rank, known, status = self._found.get(message_id), 0, False, None
         if row is None:
             row = Row(message_id)
             if not self._apply(row, said):
@@ -61,13 +68,15 @@ class Fold:
             was_final = False
         else:
             before, origin, rank = row.milestones(), row.origin, row.rank
-            known = origin is not None
+            known, status = origin is not None, row.status
             was_final = row.rank == RANK_FINAL and origin is not None
             if not self._apply(row, said):
                 return
             self.updated.append(row)
             self._count(origin, before, -1)
         self._count(row.origin, row.milestones(), 1)
+        if row.callback is not None or self.given or self._told:
+            self._turn(row, status if known else None)
         if row.status is Status.SENT:
             if rank != row.rank and row.settled_at - id_time_ms(row.id) >= LATE_MS:
                 self.late.append((row.id, row.settled_at))
@@ -95,7 +104,16 @@ class Fold:
                 changed |= row.accepted(record, origin, held=held, at=at)
                 if record.long_windows or record.request_ref is not None:
                     self._used(record)
+                if record.callback_url is not None and row.callback is None:
+                    self.given[row.id] = row, record.callback_url
         return changed
+
+    def _turn(self, row: Row, known: Status | None) -> None:
+        """Note the row where its client is told and does not know. `known`: what GET showed; none: only the 202 did."""
+        if row.origin is None or not (row.callback or row.id in self.given or row.origin.client in self._told):
+            return
+        if row.status is not (row.answered() if known is None else known):
+            self.turned.append(row)
 
     def _used(self, record: Accepted) -> None:
         subject = bytes.fromhex(record.subject)

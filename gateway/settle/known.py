@@ -17,6 +17,7 @@ MOST_ROWS = 20_000
 MOST_CARRIER_IDS = 50_000
 MOST_ORIGINS = 20_000
 MOST_ORPHANS = 100_000
+TOLD_S = 1.0
 
 
 class Known:
@@ -31,6 +32,9 @@ class Known:
         """The keys of all waiting receipts; none when they are too many to remember, and then PostgreSQL is asked."""
         self.days: set[int] = set()
         """Days whose partitions exist."""
+        self.told: dict[str, bytes] = {}
+        """Clients that are told of all of their messages, and where; read anew every second (`told_at`, monotonic)."""
+        self.told_at = -TOLD_S
 
     def keep_row(self, row: Row) -> None:
         """Remember a row as PostgreSQL has it."""

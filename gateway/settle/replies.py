@@ -7,8 +7,9 @@ own reader, connection and offsets. A crash anywhere repeats the batch, and the 
 An affirmative word grants only while an opt-in of that number with the port's owner waits (`confirming.py`), after the
 batch's refusals, which end what waits: who refuses and then writes Y, or the other way round, has refused.
 
-The text of a reply is personal. A refusal's is kept inside the event, encrypted under the person's key; of any other
-reply only what it meant is kept.
+The text of a reply is personal. A refusal's is kept inside the event, encrypted under the person's key; any other goes
+to the clients that follow the sender (`notices.py`), sealed until it is delivered or three days old. Of the reply
+itself only what it meant is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from asyncpg import Pool
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Class
 from gateway.contract.registry import Sender
+from gateway.contract.webhook import RecipientKind
 from gateway.contract.wire import Reply
 from gateway.guard import Guard
 from gateway.ledger.appender import Appender
@@ -31,10 +33,17 @@ from gateway.records import settlement
 from gateway.rules.pack import Pack
 from gateway.rules.replies import affirmation, refusal
 from gateway.settle.confirming import Confirming
+from gateway.settle.notices import Heard, Notices
 from gateway.telemetry import REPLIES, logger
 
 log = logger("settle")
 REFUSAL, AFFIRMATION, OTHER = "refusal", "affirmation", "other"
+KINDS: Mapping[str, RecipientKind] = {
+    REFUSAL: "recipient.opted_out",
+    AFFIRMATION: "recipient.renewed",
+    OTHER: "recipient.reply",
+}
+"""What clients are told of each."""
 QUOTED = 200
 DEADLINE_S = 10.0
 
@@ -136,7 +145,7 @@ class Replies:
         """`registry` answers none until the senders are known; nothing can be decided before."""
         self._pool, self._guard, self._appender = pool, guard, appender
         self._registry, self._consumer = registry, consumer
-        self._confirming = Confirming(pool, appender)
+        self._confirming, self._notices = Confirming(pool, appender), Notices(appender.keys)
 
     async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> None:
         """Append what refuses, lift provisional blocks, remember all, move the offsets. Repeatable at any point.
@@ -155,8 +164,10 @@ class Replies:
             granted = await self._confirming.grant([(reply, owner.id) for reply, owner in asked])
         meant: Meant = {_key(reply): (REFUSAL, scope.text()) for reply, scope in refused}
         meant |= {_key(reply): (AFFIRMATION, None) for reply in granted}
+        heard = [one for reply in replies if (one := _heard(reply, registry.owner(reply.port), meant)) is not None]
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
             await settlement.move_offsets(conn, self._consumer, moves)
+            await self._notices.replies(conn, heard)
             await settlement.keep_replies(conn, [_values(reply, meant) for reply in replies])
         REPLIES.add(len(refused), REFUSAL)
         REPLIES.add(len(granted), AFFIRMATION)
@@ -188,6 +199,12 @@ class Replies:
 
 def _key(reply: Reply) -> tuple[str, str, str]:
     return reply.carrier, reply.reply_id, reply.subject
+
+
+def _heard(reply: Reply, owner: Sender | None, meant: Meant) -> Heard | None:
+    """What those who follow the port's owner are told; nobody follows a port that is nobody's."""
+    meaning, scope = meant.get(_key(reply), (OTHER, None))
+    return None if owner is None else Heard(reply, owner.id, KINDS[meaning], scope)
 
 
 def _values(reply: Reply, meant: Meant) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""A message's row as PostgreSQL stores it, to and from `Row`. The order of values is `settlement.COLUMNS`."""
+"""A message's row as PostgreSQL stores it, to and from `Row`. The order of values is `settlement.COLUMNS`.
+
+The address to call is left out there: nearly all rows have none, and it never changes (`settlement.insert_called`).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,6 +50,7 @@ def row_of(stored: Record, origins: Mapping[int, Origin]) -> Row:
     row.attempt, row.parts, row.parts_delivered = stored["attempt"], stored["parts"], stored["parts_delivered"]
     row.code, row.carrier, row.carrier_id = stored["code"], stored["carrier"], stored["carrier_id"]
     row.client_ref = stored["client_ref"]
+    row.callback = stored["callback"]
     row.timeline = timeline.decode(stored["timeline"])
     row.restore()
     return row

@@ -22,13 +22,14 @@ from asyncpg import Pool, UniqueViolationError
 
 from gateway.guard import Guard, GuardUnavailable
 from gateway.ledger.appender import Appender, LedgerUnavailable
-from gateway.records import partitions, settlement
+from gateway.records import partitions, settlement, subscriptions
 from gateway.records.connection import AWAY, Connection
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
 from gateway.settle.flush import Flush, Outcome
 from gateway.settle.inbox import Inbox
-from gateway.settle.known import MOST_ORPHANS, Known
+from gateway.settle.known import MOST_ORPHANS, TOLD_S, Known
+from gateway.settle.notices import Notices
 from gateway.settle.offsets import Offsets
 from gateway.settle.replies import Registry, Replies
 from gateway.settle.silence import Silence
@@ -84,6 +85,7 @@ class Settle:
         self._flush_s, self._most_records, self._clock = flush_s, most_records, clock
         self._tending = Tending(pool, records_days, clock)
         self._debts = Debts(pool, guard, appender)
+        self._notices = Notices(appender.keys)
         self._inbox = Inbox(pool, replies, producer, names, Replies(pool, guard, appender, registry, "settle.replies"))
         self._owing = asyncio.Event()
         self._stop = asyncio.Event()
@@ -192,6 +194,7 @@ class Settle:
                 await bury(self._producer, self._names, buffer.dead, consumer=CONSUMER, at_ms=at_ms)
         async with asyncio.timeout(DEADLINE_S):
             await self._ensure_days(conn, known, buffer)
+            await self._learn_told(conn, known)
             outcome = await self._write(conn, known, buffer)
         SETTLE_SECONDS.observe(time.perf_counter() - began)
         SETTLE_BATCH.observe(outcome.rows)
@@ -201,10 +204,17 @@ class Settle:
 
     async def _write(self, conn: Connection, known: Known, buffer: Buffer) -> Outcome:
         try:
-            return await Flush(conn, known, buffer, CONSUMER, now_ms=self._clock()).run()
+            return await Flush(conn, known, buffer, CONSUMER, self._notices, now_ms=self._clock()).run()
         except UniqueViolationError:  # a row taken for new was there: what is remembered was changed, so look at all
             known.rows.clear()
-            return await Flush(conn, known, buffer, CONSUMER, now_ms=LATEST_MS).run()
+            return await Flush(conn, known, buffer, CONSUMER, self._notices, now_ms=LATEST_MS).run()
+
+    async def _learn_told(self, conn: Connection, known: Known) -> None:
+        """Who wants to know of all of its messages; a change counts within a second."""
+        now_s = time.monotonic()
+        if now_s - known.told_at >= TOLD_S:
+            wanted = await subscriptions.subscriptions(conn)
+            known.told, known.told_at = {one.client: one.address for one in wanted if one.statuses}, now_s
 
     async def _ensure_days(self, conn: Connection, known: Known, buffer: Buffer) -> None:
         """Partitions for today, tomorrow and the day after, and for what is late by up to a week."""

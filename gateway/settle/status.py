@@ -47,6 +47,7 @@ class Row:
     __slots__ = (
         "accepted_at",
         "attempt",
+        "callback",
         "carrier",
         "carrier_id",
         "cause",
@@ -74,6 +75,8 @@ class Row:
         self.accepted_at = self.settled_at = self.sent_at = 0
         self.entry: int | None = None
         self.client_ref: str | None = None
+        self.callback: bytes | None = None
+        """The name of the address that its client gave with it (`notices.Notices.address`)."""
         self.rank = self.attempt = 0
         self.status, self.cause = Status.QUEUED, Cause.NONE
         self.code: str | None = None
@@ -107,6 +110,11 @@ class Row:
         if self.rank >= RANK_WITHDRAWN and self.status is not Status.SENT:
             found.append((self.settled_at // MINUTE_MS, self.status, self.cause, self.carrier or ""))
         return found
+
+    def answered(self) -> Status:
+        """What the 202 said: held, where its first acceptance was."""
+        held = (one for one in self.timeline if one.status is Status.HELD and one.carrier is None and one.attempt == 1)
+        return Status.QUEUED if next(held, None) is None else Status.HELD
 
     def unsent(self) -> bool:
         """Whether it ended without reaching a network: then its window slots are given back."""

@@ -2,7 +2,8 @@
 
 Owns nothing but the decision of how old. Messages and the minutes they were counted in stay for as long as regulators
 may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a receipt may come; an
-opt-in that nobody confirmed, for as long as it may be confirmed.
+opt-in that nobody confirmed, for as long as it may be confirmed; a person's words that wait to be told to a client,
+three days.
 Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
 leaves some days longer.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import forms, partitions
+from gateway.records import forms, partitions, webhooks
 from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
@@ -55,8 +56,11 @@ class Tending:
                 dropped += await partitions.drop_before(conn, table, today - days)
             await partitions.drop_minutes_before(conn, today - self._days["messages"])
             expired = await forms.purge(conn, self._clock())
+            forgotten = await webhooks.purge(conn, self._clock(), self._days["messages"])
         if expired:
             log.info("opt_ins_expired", n=expired)
+        if forgotten:
+            log.info("webhooks_expired", n=forgotten)
         if dropped:
             log.info("records_dropped", partitions=dropped)
         return dropped

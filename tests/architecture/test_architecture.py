@@ -23,7 +23,7 @@ ROOMS = {
     *("__main__", "cli", "assemble", "local", "edge", "deliver", "settle", "intake", "ledger", "records", "carriers"),
     *("guard", "stream", "rules", "contract", "telemetry", "settings"),
 }
-PROCESSES = {"edge", "deliver", "settle", "ledger", "hold"}
+PROCESSES = {"edge", "deliver", "settle", "webhooks", "ledger", "hold"}
 PARTS = {"valkey", "postgres", "kafka"}
 FOREIGN = {
     "redis": {"guard"},
@@ -32,7 +32,8 @@ FOREIGN = {
     "fastapi": {"edge"},
     "starlette": {"edge"},
     "uvicorn": {"assemble"},
-    "httpx": {"carriers", "ledger"},
+    "httpx": {"carriers", "ledger", "settle"},
+    "standardwebhooks": {"settle"},
     "pydantic_settings": {"settings"},
     "typer": {"cli"},
     "prometheus_client": {"telemetry", "assemble"},
@@ -174,7 +175,7 @@ def test_every_topic_has_its_schema() -> None:
     channels = {channel["address"] for channel in document["channels"].values()}
     assert channels == set(Topics().all())
     files = {file.name.partition(".")[0] for file in (ROOT / "schemas").glob("*.schema.json")}
-    assert {name.partition(".")[0] for name in channels} == files
+    assert {name.partition(".")[0] for name in channels} | {"webhooks"} == files
 
 
 # --- packaging -------------------------------------------------------------------------------------------------------

@@ -14,10 +14,16 @@ from gateway.contract.decision import Cause, Status
 from gateway.contract.ids import new_id
 from gateway.contract.wire import Accepted, Receipt, Result
 from gateway.local.parts import Part
-from gateway.records import migrate
+from gateway.records import migrate, subscriptions
+from gateway.records.timeline import STATUSES
+from gateway.rules.reach import Reach
+from gateway.settle.seals import seal_secret
 from gateway.settle.settle import Settle
+from gateway.settle.webhooks.sending import Sending
+from gateway.settle.webhooks.wire import Resolver, Wire
 from gateway.stream import Reader
-from tests.integration.settle_world import DELIVERED, World, a_world, accepted, receipt, submitted
+from tests.integration.hook_receiver import receiving
+from tests.integration.settle_world import DELIVERED, KEYS, World, a_world, accepted, receipt, submitted
 
 pytestmark = pytest.mark.fault
 
@@ -97,6 +103,58 @@ async def test_each_statement_counts_once_through_kills_at_any_moment(world: Wor
     gained = {status: n - before.get(status, 0) for status, n in after.items() if n != before.get(status, 0)}
     assert gained == {2: count, 3: count * 9 // 10, 4: count * 8 // 10, 7: count // 10}
     assert await world.value("SELECT count(DISTINCT key) = count(*) FROM carrier_ids WHERE key LIKE 'sim/d1%'")
+
+
+async def test_what_is_told_is_told_once_through_kills_at_any_moment(world: World) -> None:
+    """Settle is killed over and over while a sender empties the queue: a change written twice would arrive twice."""
+    count, rng = 300, random.Random(13)
+    async with receiving() as receiver:
+        url = receiver.url("/ok")
+        messages, results, receipts = lives(count, "a1")
+        messages = [one.model_copy(update={"callback_url": url}) for one in messages]
+        async with world.pool.acquire() as conn:
+            await subscriptions.put_secret(conn, "demo", seal_secret(KEYS, "demo", "whsec_" + "QUJD" * 8), None)
+        stop = asyncio.Event()
+        wire = Wire(Reach(local=True), resolve=Resolver())
+        sending = asyncio.create_task(Sending(world.pool, KEYS, wire).run(stop))
+
+        async def speak() -> None:
+            for index in range(0, count, 30):
+                await world.accept(*messages[index : index + 30])
+                await world.say(world.names.results, *results[index : index + 30])
+                await world.say(world.names.receipts, *receipts[index : index + 30])
+                await asyncio.sleep(0.1)
+            await world.say(world.names.receipts, *receipts[count:])
+
+        speaking = asyncio.create_task(speak())
+        for attempt in range(6):
+            task = asyncio.create_task(world.settle(flush_s=0.01).run(asyncio.Event()))
+            await asyncio.sleep(rng.uniform(0.2, 0.5))
+            if attempt % 2:
+                await world.value(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                    "WHERE locktype = 'advisory' AND pid <> pg_backend_pid() AND datname = current_database()"
+                )
+            while not task.done():  # a connection that breaks meanwhile may swallow a cancellation
+                task.cancel()
+                await asyncio.wait([task], timeout=1)
+        await speaking
+        ids = [message.id for message in messages]
+        async with world.settling():
+            await world.until(lambda: world.value(DELIVERED, ids, count * 8 // 10))
+            await world.until(lambda: world.value("SELECT count(*) = 0 FROM orphans"))
+            await world.until(lambda: world.value("SELECT count(*) = 0 FROM webhooks"), 30)
+        stop.set()
+        await asyncio.wait_for(sending, 20)
+        told: dict[str, list[tuple[int, str]]] = {}
+        for got in receiver.got:
+            told.setdefault(got.data["id"], []).append((got.data["rank"], got.data["status"]))
+        assert set(told) == set(ids)
+        assert all(len({status for _, status in said}) == len(said) for said in told.values())
+        rows = await world.pool.fetch("SELECT id, status FROM messages WHERE id = ANY($1)", ids)
+        stand = {str(row["id"]): STATUSES[row["status"]].value for row in rows}
+        assert {name: max(said)[1] for name, said in told.items()} == stand
+        assert len({got.id for got in receiver.got}) == len(receiver.got)
 
 
 async def test_two_settle_one_at_a_time_and_the_second_takes_over(world: World) -> None:

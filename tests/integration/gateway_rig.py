@@ -29,7 +29,7 @@ from gateway.local.processes import answers
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "ledger": ("ledger", "--with-hold"),
-    "settle": ("settle",),
+    "settle": ("settle", "--with-webhooks"),
     "deliver": ("deliver",),
     "edge": ("edge",),
 }

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,11 @@ import pytest_asyncio
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from gateway_rig import FINAL, PARTITIONS, Gateway, at, gateway, number, numbers, shipping
+from hook_receiver import receiving
+from standardwebhooks import Webhook
 
 from gateway import telemetry
+from gateway.assemble.webhooks import DEMO_SECRET
 from gateway.contract.codes import Code
 from gateway.contract.registry import Client
 from gateway.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -457,6 +461,28 @@ def total(text: str, name: str, **labels: str) -> float:
     pattern = re.compile(rf"^{name}(?:{{(.*)}})? (\S+)$", re.MULTILINE)
     rows = [(dict(re.findall(r'(\w+)="([^"]*)"', found or "")), float(value)) for found, value in pattern.findall(text)]
     return sum(value for had, value in rows if labels.items() <= had.items())
+
+
+async def test_a_client_is_called_about_its_messages_where_each_says(gate: Gateway) -> None:
+    to = await gate.customer()
+    async with receiving() as receiver:
+        url = receiver.url("/flaky/1?key=s3cr3t")
+        gate.sent.append("s3cr3t")
+        body = shipping(to, callback_url=url, client_ref="called-1")
+        sent = await gate.send(body)
+        plain = await gate.send(shipping(to))
+        await gate.until(sent["id"], "delivered")
+        await gate.until(plain["id"], "delivered")
+        await receiver.until(lambda: [one for one in receiver.got if one.data["status"] == "delivered"], 20)
+        await receiver.until(lambda: max(Counter(one.id for one in receiver.got).values()) == 2, 20)
+    assert {one.data["id"] for one in receiver.got} == {sent["id"]}
+    for one in receiver.got:
+        told = Webhook(DEMO_SECRET).verify(one.body, one.headers)
+        assert told["data"]["client_ref"] == "called-1"
+        assert to[1:] not in one.body.decode()
+        assert body["text"] not in one.body.decode()
+    answer = await gate.post("/v1/messages", shipping(to, callback_url="http://10.0.0.1/x"))
+    assert (answer.status_code, answer.json()["detail"]) == (422, "callback_url: must be https")
 
 
 async def test_metrics_of_all_processes_agree(gate: Gateway) -> None:

@@ -1,11 +1,13 @@
 """What an operator types: refusals in one line, registrations that mean something, and a Redis that may evict."""
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +28,9 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.certificate import holds
 from gateway.ledger.keys import Keys
 from gateway.local.parts import Part, free_port
-from gateway.records import registry
+from gateway.records import registry, webhooks
+from gateway.settle.notices import Notices
+from gateway.settle.seals import open_secret
 
 pytestmark = pytest.mark.integration
 
@@ -195,6 +199,87 @@ def test_a_client_is_replaced_only_when_that_is_said(operator: Operator) -> None
     assert status == 0
     assert now().key_digests == (registry.key_digest(pepper, other),) != (registry.key_digest(pepper, key),)
     assert now().senders == ("*",)
+
+
+def test_a_client_gets_its_webhook_secret_once_and_keeps_it_when_it_is_replaced(operator: Operator) -> None:
+    status, key, said = operator.types("client", "add", "hooked", "--senders", "acme")
+    assert status == 0
+    secret = said.split("webhook secret, shown this once: ")[1].split()[0]
+    assert secret.startswith("whsec_")
+    assert len(base64.b64decode(secret.removeprefix("whsec_"))) == 32
+    assert key not in said
+    _, _, again = operator.types("client", "add", "hooked", "--senders", "acme", "--replace")
+    assert "whsec_" not in again
+    stored = asyncio.run(fetch(operator, "SELECT secret FROM client_webhooks WHERE client = 'hooked'"))[0]["secret"]
+    assert secret.encode() not in stored
+    assert open_secret(secrets_of(operator), "hooked", stored) == secret
+
+
+def test_a_client_is_told_where_the_operator_says(operator: Operator) -> None:
+    assert operator.types("client", "add", "told", "--senders", "acme")[0] == 0
+    url = "https://hooks.example/x?key=s3cr3t"
+    status, out, said = operator.types("client", "webhook", "told", "--url", url, "--replies", "acme")
+    assert (status, out) == (0, "")
+    assert said.strip() == "client told: https://hooks.example: statuses, replies to acme"
+    status, secret, said = operator.types("client", "webhook", "told", "--rotate", "--no-statuses")
+    assert status == 0
+    assert secret.startswith("whsec_")
+    assert "https://hooks.example: replies to acme" in said
+    row = asyncio.run(fetch(operator, "SELECT * FROM client_webhooks WHERE client = 'told'"))[0]
+    assert (row["statuses"], row["replies"]) == (False, ["acme"])
+    assert open_secret(secrets_of(operator), "told", row["secret"]) == secret
+    assert row["former"] is not None
+    assert 23 < (row["former_until"] / 1000 - time.time()) / 3600 <= 24
+    assert "no address of its own" in operator.types("client", "webhook", "told", "--off")[2]
+    for words, why in (
+        (("nobody",), "no client nobody"),
+        (("told", "--url", "http://hooks.example/x"), "--url must be https"),
+        (("told", "--url", "https://10.0.0.1/x"), "--url points into a network"),
+        (("told", "--url", url, "--replies", "bolt"), "--replies: bolt is not among"),
+        (("told", "--url", url, "--off"), "--off and --url contradict"),
+        (("told", "--no-statuses"), "client told has no address"),
+    ):
+        assert operator.is_refused("client", "webhook", *words).startswith(why)
+    allow = {"webhook_allow": "10.20.0.0/16", "webhook_ports": "9443"}
+    inside = ("client", "webhook", "told", "--url", "https://10.20.0.9:9443/x")
+    assert operator.types(*inside, **allow)[0] == 0
+    assert operator.is_refused(*inside, webhook_allow="ten").startswith("ASSENT_WEBHOOK_ALLOW is a list of networks")
+    assert operator.is_refused(*inside, webhook_ports="0").startswith("ASSENT_WEBHOOK_ALLOW is a list of networks")
+
+
+def test_an_operator_lists_what_was_given_up_on_and_has_it_sent_again(operator: Operator) -> None:
+    made = Notices(secrets_of(operator)).address("lost", "https://hooks.example/x")
+
+    async def fill() -> str:
+        connection = await asyncpg.connect(operator.env["ASSENT_DATABASE_URL"])
+        row = webhooks.Row(uuid.uuid4(), made.name, "message.status", None, None, 1_000, b"x")
+        await webhooks.remember(connection, [made], 1_000)
+        await webhooks.enqueue(connection, [row])
+        await webhooks.dead(connection, [(row.id, 0, "timeout")], 2_000)
+        await connection.close()
+        return str(row.id)
+
+    name = asyncio.run(fill())
+    status, out, _ = operator.types("webhooks", "dead", "--client", "lost")
+    assert status == 0
+    assert out.split() == [name, "lost", "message.status", "1970-01-01T00:00:01+00:00", "0", "tries", "timeout"]
+    assert operator.types("webhooks", "replay")[0] == 2
+    assert operator.is_refused("webhooks", "replay", str(uuid.uuid4())).startswith("there is no such dead webhook")
+    assert operator.types("webhooks", "replay", name)[1] == "1 will be sent again"
+    assert operator.types("webhooks", "dead", "--client", "lost")[1] == ""
+    assert operator.types("webhooks", "replay", "--client", "lost")[1] == "0 will be sent again"
+
+
+async def fetch(operator: Operator, query: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(operator.env["ASSENT_DATABASE_URL"])
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
+
+
+def secrets_of(operator: Operator) -> Keys:
+    return Keys(bytes.fromhex(operator.env["ASSENT_MASTER_KEY"]), bytes.fromhex(operator.env["ASSENT_PEPPER"]))
 
 
 def test_a_carrier_is_a_client_without_senders(operator: Operator) -> None:

@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from gateway.edge.optin.submitted import Submission, confirmation, is_json, submission
-from gateway.edge.optin.where import address_name, networks, origin_of, same_host, seen
+from gateway.edge.optin.where import address_name, origin_of, same_host, seen
 from gateway.edge.problems import Refused
+from gateway.rules.reach import networks
 
 FIELDS: dict[str, Any] = {"version": "1", "sha256": "0" * 64, "lang": "zh", "number": "138", "topics": ["a.b", "c"]}
 ACT = {"topic": "a.b", "ticked": True, "by": "mouse", "trusted": True, "at": 5}

@@ -7,11 +7,12 @@ comes from a proxy that the operator named, and then only as far as named proxie
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-Network = IPv4Network | IPv6Network
+from gateway.rules.reach import Network
+
 LONGEST_AGENT = 400
 
 
@@ -25,11 +26,6 @@ class Seen(NamedTuple):
     origin: str | None
     """The header `Origin`."""
     url: str
-
-
-def networks(written: str) -> tuple[Network, ...]:
-    """Comma-separated addresses and networks; ValueError where one is none."""
-    return tuple(ip_network(one.strip(), strict=False) for one in written.split(",") if one.strip())
 
 
 def seen(

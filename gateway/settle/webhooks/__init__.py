@@ -1,0 +1,1 @@
+"""Sends what `records.webhooks` holds to the clients it is for."""
