@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, until_told
+from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, queried_carriers, until_told
 from gateway.settings import Settings
 from gateway.settle.replies import Registry as Owners
 from gateway.settle.settle import Settle
@@ -23,6 +23,7 @@ async def settle(settings: Settings) -> None:
             parts.appender,
             lambda: _owners(parts),
             records_days=settings.records_days,
+            asked=queried_carriers(settings),
         )
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))

@@ -5,15 +5,16 @@ the rows count as now, less what they counted as before), and what is owed to th
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
+from gateway.carriers.query import ASK_AFTER_MS
 from gateway.contract.decision import Cause, Class, Status
 from gateway.contract.ids import id_time_ms
 from gateway.contract.wire import Accepted
 from gateway.ledger.events import scope_of
 from gateway.settle.buffer import Statement
 from gateway.settle.origin import Origin
-from gateway.settle.status import RANK_FINAL, RANK_WITHDRAWN, Milestone, Row
+from gateway.settle.status import NOT_FOUND, RANK_FINAL, RANK_NEVER, RANK_WITHDRAWN, Milestone, Row
 
 LATE_MS = 3_600_000
 """A message sent so long after its id was made is remembered apart, for its receipt is due so much later."""
@@ -25,9 +26,12 @@ Count = tuple[int, Origin, str, Status, Cause]
 class Fold:
     """Folds statements into rows."""
 
-    def __init__(self, found: Mapping[str, Row]) -> None:
-        """`found`: every row that exists already, among those of the statements to come. They are changed in place."""
-        self._found = found
+    def __init__(self, found: Mapping[str, Row], asked: Container[str] = ()) -> None:
+        """`found`: every row that exists already, among those of the statements to come. They are changed in place.
+
+        `asked`: the carriers that can be asked what became of a message.
+        """
+        self._found, self._asked = found, asked
         self.inserted: list[Row] = []
         self.updated: list[Row] = []
         self.counts: Counter[Count] = Counter()
@@ -45,6 +49,8 @@ class Fold:
         """Receipts that changed a status: carrier, status, cause."""
         self.late: list[tuple[str, int]] = []
         """Messages (id, Unix ms) now `sent`, long after their ids were made."""
+        self.doubts: list[tuple[str, str, str, int, int]] = []
+        """Messages to ask their carrier about: id, carrier, class, unknown since when and first due when (Unix ms)."""
         self.silent: Counter[str] = Counter()
         """Messages whose receipt did not come, by carrier."""
         self.spans: list[tuple[str, float]] = []
@@ -68,13 +74,24 @@ class Fold:
             self.updated.append(row)
             self._count(origin, before, -1)
         self._count(row.origin, row.milestones(), 1)
-        if row.status is Status.SENT:
+        new = row.origin is not None and not (known and rank == row.rank)
+        if row.status is Status.UNKNOWN and new:
+            self._doubt(row)
+        elif row.status is Status.SENT:
             if rank != row.rank and row.settled_at - id_time_ms(row.id) >= LATE_MS:
                 self.late.append((row.id, row.settled_at))
-        elif row.rank == RANK_WITHDRAWN and row.origin is not None and not (known and rank == row.rank):
+        elif row.rank == RANK_WITHDRAWN and new:
             self.withdrawn.append((row.id, row.subject or b"", row.settled_at))
         elif row.rank == RANK_FINAL and row.origin is not None and not was_final:
             self._ended(row, row.origin)
+
+    def _doubt(self, row: Row) -> None:
+        """Nobody knows what became of it: ask, or give back what it held where its carrier's word settles that."""
+        if row.rank == RANK_NEVER:
+            self.refunds.append((row.id, row.subject or b""))
+        elif row.code != NOT_FOUND and row.origin is not None and row.carrier in self._asked:
+            first = row.settled_at + ASK_AFTER_MS[0]
+            self.doubts.append((row.id, row.carrier or "", row.origin.cls, row.settled_at, first))
 
     def _apply(self, row: Row, said: Iterable[Statement]) -> bool:
         changed = False

@@ -15,13 +15,15 @@ from typing import Any
 
 from asyncpg import InterfaceError, Pool, PostgresError
 
-from gateway.records import forms, partitions
+from gateway.records import doubts, forms, partitions
 from gateway.telemetry import logger
 
 log = logger("settle")
 
 RECEIPTS_DAYS = 8
 """Receipts are due within three days; the rest is for those that come later all the same."""
+DOUBTS_DAYS = 3
+"""A message is asked about within three hours; the rest is for outages of its carrier's answers."""
 EVERY_S = 3_600.0
 DEADLINE_S = 300.0
 
@@ -54,6 +56,7 @@ class Tending:
                 dropped += await partitions.drop_before(conn, table, today - days)
             await partitions.drop_minutes_before(conn, today - self._days["messages"])
             expired = await forms.purge(conn, self._clock())
+            await doubts.purge(conn, (today - DOUBTS_DAYS) * partitions.DAY_MS)
         if expired:
             log.info("opt_ins_expired", n=expired)
         if dropped:
