@@ -138,7 +138,11 @@ QUERIES = Count(
     "answer",
 )
 SLOTS = Level("assent_carrier_slots_used", "Messages in flight to a carrier.", "carrier")
-HELD = Level("assent_held_messages", "Messages waiting in the due table.", mode="max")
+HELD = Level(
+    "assent_held_messages",
+    "Messages waiting in the due table; above 10,000 as PostgreSQL estimates it.",
+    mode="max",
+)
 RELEASED = Count("assent_released_total", "Held messages released, by outcome.", "outcome")
 # --- settlement ----------------------------------------------------------------------------------------------------
 RECEIPTS = Count(

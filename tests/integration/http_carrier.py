@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,10 +28,14 @@ class Carrier:
     url: str = ""
     callback: str = ""
     submits: list[dict[str, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """When each of them arrived, by the monotonic clock of this process."""
     heads: list[dict[str, str]] = field(default_factory=list)
     reporting: bool = True
     """Whether it reports what it took."""
     answer_s: float = 0.0
+    pace_s: float = 0.0
+    """Seconds that it takes for each message, one after the other, whatever the request."""
     losing: bool = False
     """Whether its answers to submits get lost: it has the messages, and nobody hears so."""
     deaf: bool = False
@@ -39,6 +44,7 @@ class Carrier:
     """What it answers a query with instead of what it knows: an HTTP status, or a body that nobody can read."""
     asked: list[list[str]] = field(default_factory=list)
     """The refs of each query."""
+    _busy_until: float = 0.0
     _ids: itertools.count = field(default_factory=lambda: itertools.count(1))  # type: ignore[type-arg]
     _reports: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
@@ -73,12 +79,23 @@ class Carrier:
         for message in json.loads(body)["messages"]:
             carrier_id = f"C-{next(self._ids):08x}"
             self.submits.append({**message, "carrier_id": carrier_id})
+            self.times.append(time.monotonic())
             results.append({"ref": message["ref"], "carrier_id": carrier_id, "code": "0"})
             if self.reporting:
                 self.report(carrier_id, "DELIVRD", "000", ref=message["ref"])
         if self.answer_s:
             await asyncio.sleep(self.answer_s)
+        await self._labour(len(results))
         await _answer(send, 500 if self.losing else 200, json.dumps({"results": results}).encode())
+
+    async def _labour(self, messages: int) -> None:
+        """As long as these messages take behind those before them; less where the pace is mended meanwhile."""
+        now = time.monotonic()
+        ready = self._busy_until = max(now, self._busy_until) + messages * self.pace_s
+        while self.pace_s and time.monotonic() < ready:  # noqa: ASYNC110 - time ends it, or a pace that was mended
+            await asyncio.sleep(0.05)
+        if not self.pace_s:
+            self._busy_until = 0.0
 
     def _known(self, refs: list[str]) -> tuple[int, bytes]:
         """What it says of messages: those that reached it are delivered."""
