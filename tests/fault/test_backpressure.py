@@ -76,6 +76,7 @@ async def world(
                 prefix="",
                 database_url=database_url,
                 carrier_url=there.url,
+                carrier_query_url=there.query_url,
                 carrier_window="24",
                 log_level="info",
             ) as gate,
@@ -99,9 +100,26 @@ async def greedy(world: World) -> AsyncIterator[Greedy]:
     await one.close()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def doubted(world: World) -> dict[str, str]:
+    """Two messages whose answers were lost before the other tests began: one that reached the carrier, one that not."""
+    gate, there = world.gate, world.there
+    there.reporting = False
+    found = {}
+    for name, lost in (("had", "losing"), ("never", "deaf")):
+        to = await gate.customer()
+        setattr(there, lost, True)
+        found[name] = (await gate.send(shipping(to)))["id"]
+        await gate.until(found[name], "unknown")
+        setattr(there, lost, False)
+    there.reporting = True
+    return found
+
+
 async def test_a_client_at_ten_times_its_quota_is_told_when_to_come_again_and_others_are_not(
-    world: World, greedy: Greedy
+    world: World, greedy: Greedy, doubted: dict[str, str]
 ) -> None:
+    assert set(doubted) == {"had", "never"}
     others = Posts(world.gate, world.there, numbers(100))
     await world.gate.orders(others.people)
     await others.run(1.0)
@@ -265,3 +283,17 @@ def full(part: Part) -> Iterator[None]:
 async def test_the_greedy_client_is_let_through_when_it_was_told(greedy: Greedy) -> None:
     assert greedy.coming is not None
     assert await greedy.coming == 202
+
+
+async def test_answers_that_were_lost_meanwhile_were_asked_for_and_nothing_was_sent_again(
+    world: World, doubted: dict[str, str]
+) -> None:
+    """Half a minute after the doubt, by the running processes themselves."""
+    gate, there = world.gate, world.there
+    found = await gate.until(doubted["had"], "delivered", within_s=60)
+    assert found["carrier"] == "http"
+    async with asyncio.timeout(60):
+        while (found := await gate.view(doubted["never"])).get("code") != "carrier.not_found":  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+    assert found["status"] == "unknown"
+    assert (there.refs[doubted["had"]], there.refs[doubted["never"]]) == (1, 0)
