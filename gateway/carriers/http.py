@@ -105,7 +105,7 @@ class HttpCarrier:
             headers=headers,
             timeout=httpx.Timeout(answer_within_s, connect=connect_within_s),
             limits=httpx.Limits(
-                max_connections=window, max_keepalive_connections=window, keepalive_expiry=KEEP_ALIVE_S
+                max_connections=window + 1, max_keepalive_connections=window, keepalive_expiry=KEEP_ALIVE_S
             ),
             trust_env=False,
             follow_redirects=False,

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 import pytest_asyncio
-from gateway_rig import Gateway, gateway, number, numbers, shipping
+from gateway_rig import Gateway, gateway, numbers, shipping
 from http_carrier import Carrier, carrier
 from pressure import Greedy, Posts, accept, arrived, noon_in_shanghai, out_of_order, percentile, promotion, rss
 
@@ -31,7 +31,7 @@ SLOW = 100_000 if LONG else 1_500
 """Messages that wait for a carrier that takes one a second."""
 EACH = 5
 GROWTH_MIB = 32.0
-HOT = 20_000 if LONG else 2_000
+HOT, HOT_ROUNDS = (20_000, 4) if LONG else (1_000, 2)
 MOST_A_DAY = 10
 BACKLOG = 1_000_000 if LONG else 1_500
 ROUNDS, PHASE_S = (6, 6.0) if LONG else (2, 1.5)
@@ -161,37 +161,39 @@ async def test_a_carrier_at_one_message_a_second_costs_no_memory_and_nothing_is_
 
 
 async def test_a_hot_recipient_fills_its_own_windows_and_nobody_elses_time(world: World) -> None:
+    """Beside as many to many people, in turn: what is compared is whom they go to, not how many they are."""
     gate, there = world.gate, world.there
-    hot, people = number(), numbers(HOT // MOST_A_DAY)
     others = Posts(gate, there, numbers(100))
-    await gate.orders([hot, *people, *others.people])
-    took: dict[str, float] = {}
-    for name, bodies in {
-        "spread": [shipping(people[n % len(people)]) for n in range(HOT)],
-        "hot": [shipping(hot) for _ in range(HOT)],
-    }.items():
-        others.answered_s.clear()
-        codes, _ = await asyncio.gather(flooded(gate, bodies), others.run(1.0))
-        took[name] = percentile(others.answered_s, 0.95)
-    assert codes == {"accepted": MOST_A_DAY, "window.exceeded": HOT - MOST_A_DAY}
-    spread, one = (round(took[name] * 1e3) for name in ("spread", "hot"))
-    print(f"the others' p95 beside {HOT:,} to many {spread} ms, to one number {one} ms")
-    assert took["hot"] <= max(took["spread"] * 2, NOISE_S)
+    await gate.orders(others.people)
+    took: dict[str, list[float]] = {"spread": [], "hot": []}
+    hot = numbers(HOT_ROUNDS)
+    for to in hot:
+        people = numbers(HOT // MOST_A_DAY)
+        await gate.orders([to, *people])
+        for name in took:
+            bodies = [shipping(to if name == "hot" else people[n % len(people)]) for n in range(HOT)]
+            others.answered_s.clear()
+            codes, _ = await asyncio.gather(flooded(gate, bodies), others.run(1.0))
+            took[name] += others.answered_s
+        assert codes == {"accepted": MOST_A_DAY, "window.exceeded": HOT - MOST_A_DAY}
+    spread, beside = (percentile(took[name], 0.5) for name in ("spread", "hot"))
+    print(f"others' p50 beside {HOT:,} to many {spread * 1e3:.0f} ms, to one number {beside * 1e3:.0f} ms")
+    assert beside <= max(spread * 2, NOISE_S)
     await others.waits_s(30)
-    assert sum(one["to"] == hot for one in there.submits) == MOST_A_DAY
+    assert Counter(one["to"] for one in there.submits if one["to"] in hot) == dict.fromkeys(hot, MOST_A_DAY)
 
 
 async def flooded(gate: Gateway, bodies: list[dict[str, str]]) -> Counter[str]:
-    """What became of all of them, four batches at a time."""
+    """What became of all of them, two batches at a time."""
     codes: Counter[str] = Counter()
-    batches = iter([bodies[first : first + 250] for first in range(0, len(bodies), 250)])
+    batches = iter([bodies[first : first + 100] for first in range(0, len(bodies), 100)])
 
     async def feed() -> None:
         for batch in batches:
             results = (await gate.ok("/v1/messages/batch", {"messages": batch}))["results"]
             codes.update(row.get("code", row["status"]) for row in results)
 
-    await asyncio.gather(*(feed() for _ in range(4)))
+    await asyncio.gather(feed(), feed())
     return codes
 
 

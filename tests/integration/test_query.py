@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.carrier import Doubtful, Submit
+from gateway.carriers.carrier import Doubtful, QueryFailed, Submit
 from gateway.carriers.http import HttpCarrier
 from gateway.carriers.query import BELIEVE_AFTER_MS
 from gateway.contract.consent import Relationship, State
@@ -171,6 +171,16 @@ async def test_a_carrier_whose_query_fails_is_asked_again_and_the_schedule_stand
         )
     assert max(map(len, there.asked)) == 100
     assert set(there.refs.values()) == {1}
+
+
+async def test_a_carrier_that_is_away_or_has_no_such_address_is_a_failed_query(there: Carrier) -> None:
+    nobody = HttpCarrier(there.url, query_url="http://127.0.0.1:9/query")
+    nowhere = HttpCarrier(there.url)
+    assert (nobody.can_query, nowhere.can_query) == (True, False)
+    for http, why in ((nobody, "ConnectError"), (nowhere, "query.none")):
+        with pytest.raises(QueryFailed, match=why):
+            await http.query(["a"])
+        await http.close()
 
 
 async def test_a_crash_between_what_was_learned_and_its_row_asks_again_and_changes_nothing(
