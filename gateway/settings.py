@@ -51,6 +51,16 @@ class Settings(BaseSettings):
         None, description="Submit address of carrier `http`; setting it selects that carrier"
     )
     carrier_key: SecretStr | None = Field(None, description="Bearer key sent to the HTTP carrier, when it wants one")
+    carrier_query_url: str | None = Field(
+        None,
+        description="Where carrier `http` is asked what became of a message whose answer was lost; unset: it is not "
+        "asked. Settle needs it as well as deliver",
+    )
+    carrier_query_final: bool = Field(
+        False,
+        description="Whether that carrier's NOTFOUND, half an hour after the submit, means that it never took the "
+        "message: then its window slots are given back. It is never sent again either way",
+    )
     carrier_rate: Annotated[int, Field(ge=1)] = Field(
         20_000, description="Messages a second to the carrier, per process"
     )

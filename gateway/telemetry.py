@@ -131,8 +131,18 @@ SUBMIT_SECONDS = Spread("assent_submit_seconds", "Submit to the carrier's answer
 WAIT_SECONDS = Spread(
     "assent_wait_seconds", "Acceptance to submit, seconds, by class.", "cls", buckets=(*FAST, 5.0, 10.0, 60.0)
 )
+QUERIES = Count(
+    "assent_carrier_queries_total",
+    "Messages a carrier was asked about, by answer: seen, not_found, unknown; `failed` counts whole queries.",
+    "carrier",
+    "answer",
+)
 SLOTS = Level("assent_carrier_slots_used", "Messages in flight to a carrier.", "carrier")
-HELD = Level("assent_held_messages", "Messages waiting in the due table.", mode="max")
+HELD = Level(
+    "assent_held_messages",
+    "Messages waiting in the due table; above 10,000 as PostgreSQL estimates it.",
+    mode="max",
+)
 RELEASED = Count("assent_released_total", "Held messages released, by outcome.", "outcome")
 # --- settlement ----------------------------------------------------------------------------------------------------
 RECEIPTS = Count(

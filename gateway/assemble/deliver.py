@@ -12,6 +12,7 @@ from gateway.contract.decision import Class
 from gateway.contract.wire import Receipt
 from gateway.deliver.means import Means
 from gateway.deliver.outbox import LINGER_S, Outbox
+from gateway.deliver.query import Queries
 from gateway.deliver.slots import Slots
 from gateway.deliver.worker import Deliver
 from gateway.settings import Settings
@@ -25,7 +26,14 @@ def carriers(parts: Parts) -> dict[str, Carrier]:
         if not settings.carrier_url:
             raise Misconfigured("carrier http needs ASSENT_CARRIER_URL")
         key = settings.carrier_key.get_secret_value() if settings.carrier_key else None
-        return {"http": HttpCarrier(settings.carrier_url, key=key)}
+        return {
+            "http": HttpCarrier(
+                settings.carrier_url,
+                key=key,
+                query_url=settings.carrier_query_url,
+                query_final=settings.carrier_query_final,
+            )
+        }
     profile = Profile(latency_s=settings.simulator_latency_ms / 1000)
     return {"simulator": Simulator(_emitter(parts), seed=settings.simulator_seed, profile=profile)}
 
@@ -74,4 +82,5 @@ async def deliver(settings: Settings, classes: Sequence[str]) -> None:
         await asyncio.gather(*(patiently("Kafka", worker.start) for worker in workers))
         for worker in workers:
             stack.push_async_callback(worker.stop)
-        await until_told(settings, *(worker.run() for worker in workers))
+        queries = Queries(parts.pool, outbox, running, classes)
+        await until_told(settings, queries.run(), *(worker.run() for worker in workers))

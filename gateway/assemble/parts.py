@@ -80,6 +80,13 @@ def carrier_name(settings: Settings) -> str:
     return "http" if settings.carrier_url else settings.carrier
 
 
+def queried_carriers(settings: Settings) -> frozenset[str]:
+    """The carriers that can be asked what became of a message."""
+    if carrier_name(settings) == "http" and not settings.carrier_query_url:
+        return frozenset()
+    return frozenset({carrier_name(settings)})
+
+
 # --- opening parts ---------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ Where asked to, webhooks are sent beside it.
 import asyncio
 from contextlib import AsyncExitStack
 
-from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, until_told
+from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, queried_carriers, until_told
 from gateway.assemble.webhooks import sending
 from gateway.settings import Settings
 from gateway.settle.replies import Registry as Owners
@@ -30,6 +30,7 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
             parts.appender,
             lambda: _owners(parts),
             records_days=settings.records_days,
+            asked=queried_carriers(settings),
         )
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))

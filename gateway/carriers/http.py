@@ -5,6 +5,8 @@ trace hook on the connection), not guessed from the exception. Nothing written: 
 answer that can be read: `Doubtful`, for the carrier may have taken it. An answer that says it was not taken: by table.
 Concurrency is bounded before the connection pool, whose own queue is slow and knows no fence. On a crash requests in
 flight are lost with their answers; their messages are doubtful to whoever takes over.
+
+With a query address it can be asked about them: POST {refs:[…]}, read by `query`.
 """
 
 import asyncio
@@ -17,7 +19,18 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 
-from gateway.carriers.carrier import Doubtful, Rejected, Retry, Submit, Submitted, Taken, Unwritten
+from gateway.carriers.carrier import (
+    Doubtful,
+    Known,
+    QueryFailed,
+    Rejected,
+    Retry,
+    Submit,
+    Submitted,
+    Taken,
+    Unwritten,
+)
+from gateway.carriers.query import read_answers
 from gateway.carriers.receipts import RETRYABLE, fold_id, known_cause
 from gateway.contract.decision import Cause
 from gateway.telemetry import logger
@@ -26,6 +39,7 @@ BATCH = 100
 ANSWER_AT_MOST = 1 << 20
 RETRY_AFTER_AT_MOST_S = 3600.0
 KEEP_ALIVE_S = 15.0
+QUERY_WITHIN_S = 10.0
 
 _OK = 200
 _REFUSED = frozenset({400, 413, 422})
@@ -63,7 +77,10 @@ class _Wire:
 
 
 class HttpCarrier:
-    """`window` is the most requests at once; `answer_within_s` bounds one from start to whole answer."""
+    """`window` is the most requests at once; `answer_within_s` bounds one from start to whole answer.
+
+    `query_url`: where it may be asked; `query_final`: whether its NOTFOUND means that it never took the message.
+    """
 
     def __init__(
         self,
@@ -74,8 +91,10 @@ class HttpCarrier:
         window: int = 32,
         connect_within_s: float = 2.0,
         answer_within_s: float = 30.0,
+        query_url: str | None = None,
+        query_final: bool = False,
     ) -> None:
-        self._url = url
+        self._url, self._query_url, self._query_final = url, query_url, query_final
         self._name = name
         self._window = asyncio.Semaphore(window)
         self._answer_within_s = answer_within_s
@@ -86,7 +105,7 @@ class HttpCarrier:
             headers=headers,
             timeout=httpx.Timeout(answer_within_s, connect=connect_within_s),
             limits=httpx.Limits(
-                max_connections=window, max_keepalive_connections=window, keepalive_expiry=KEEP_ALIVE_S
+                max_connections=window + 1, max_keepalive_connections=window, keepalive_expiry=KEEP_ALIVE_S
             ),
             trust_env=False,
             follow_redirects=False,
@@ -103,9 +122,42 @@ class HttpCarrier:
         answers = await asyncio.gather(*(self._post(chunk, write_by) for chunk in chunks))
         return [answer for chunk in answers for answer in chunk]
 
+    @property
+    def can_query(self) -> bool:
+        """Whether a query address was given."""
+        return self._query_url is not None
+
+    async def query(self, refs: Sequence[str]) -> list[Known]:
+        """Ask in requests of at most 100, one after the other, outside the window of submits."""
+        known: list[Known] = []
+        for at in range(0, len(refs), BATCH):
+            part = refs[at : at + BATCH]
+            known += read_answers(part, await self._ask(part), self._name, final=self._query_final)
+        return known
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    async def _ask(self, refs: Sequence[str]) -> bytes:
+        """One query's body; raises QueryFailed. A query may be repeated, so nothing of it is in doubt."""
+        if self._query_url is None:
+            raise QueryFailed("query.none")
+        body = orjson.dumps({"refs": list(refs)})
+        try:
+            async with (
+                asyncio.timeout(QUERY_WITHIN_S),
+                self._client.stream("POST", self._query_url, content=body) as response,
+            ):
+                after_s = read_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+                read = await _bounded(response)
+                if response.status_code != _OK:
+                    raise QueryFailed(f"http {response.status_code}", after_s)
+                if read is None:
+                    raise QueryFailed("answer.too_large")
+                return read
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as fault:
+            raise QueryFailed(type(fault).__name__) from None
 
     async def _post(self, messages: Sequence[Submit], write_by: float | None) -> list[Submitted]:
         async with self._window:
@@ -133,13 +185,11 @@ class HttpCarrier:
                 asyncio.timeout(self._answer_within_s),
                 self._client.stream("POST", self._url, content=body, extensions={"trace": wire.trace}) as response,
             ):
-                read = bytearray()
-                async for part in response.aiter_raw():
-                    read += part
-                    if len(read) > ANSWER_AT_MOST:
-                        return self._lost("answer.too_large")
+                read = await _bounded(response)
+                if read is None:
+                    return self._lost("answer.too_large")
                 after_s = read_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-                return _Answer(response.status_code, after_s, bytes(read))
+                return _Answer(response.status_code, after_s, read)
         except _Late:
             return Unwritten()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as fault:
@@ -152,6 +202,16 @@ class HttpCarrier:
     def _lost(self, why: str) -> Doubtful:
         _log.warning("carrier_answer_lost", carrier=self._name, why=why)
         return Doubtful(why)
+
+
+async def _bounded(response: httpx.Response) -> bytes | None:
+    """The body; None where it is larger than an answer may be."""
+    read = bytearray()
+    async for part in response.aiter_raw():
+        read += part
+        if len(read) > ANSWER_AT_MOST:
+            return None
+    return bytes(read)
 
 
 def read_status(status: int, after_s: float | None) -> Submitted:

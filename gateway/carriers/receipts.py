@@ -28,13 +28,13 @@ Word = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64)]
 Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
 
 
-class _Inbound(BaseModel):
+class Inbound(BaseModel):
     """Carriers add fields and write numbers where they mean strings; neither may cost a receipt."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True, populate_by_name=True)
 
 
-class ReceiptIn(_Inbound):
+class ReceiptIn(Inbound):
     """One receipt as the generic HTTP carrier posts it. `status` is an SMPP word, or a vendor's code in its place."""
 
     carrier_id: Id
@@ -45,13 +45,13 @@ class ReceiptIn(_Inbound):
     part: int | None = None
 
 
-class ReceiptsIn(_Inbound):
+class ReceiptsIn(Inbound):
     """POST /v1/carriers/{carrier}/receipts."""
 
     receipts: Annotated[list[ReceiptIn], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
-class ReplyIn(_Inbound):
+class ReplyIn(Inbound):
     """One inbound message. `from` is the person, `to` is our port."""
 
     id: Id
@@ -61,7 +61,7 @@ class ReplyIn(_Inbound):
     at: datetime | None = None
 
 
-class RepliesIn(_Inbound):
+class RepliesIn(Inbound):
     """POST /v1/carriers/{carrier}/replies."""
 
     replies: Annotated[list[ReplyIn], Field(min_length=1, max_length=MAX_ITEMS)]
@@ -121,6 +121,11 @@ def fold_id(given: str) -> str:
     return given.lower().lstrip("0") or "0"
 
 
+def unix_ms(at: datetime | None) -> int | None:
+    """A carrier's time; none where it has no zone, for then it says nothing certain."""
+    return int(at.timestamp() * 1000) if at is not None and at.tzinfo is not None else None
+
+
 def normalise(carrier: str, body: ReceiptsIn, received_at_ms: int, connector: str | None = None) -> list[Receipt]:
     """The receipts of one callback, in order; `connector` names the code table where the carrier's own name does not.
 
@@ -130,7 +135,7 @@ def normalise(carrier: str, body: ReceiptsIn, received_at_ms: int, connector: st
     receipts = []
     for item in body.receipts:
         status, cause = meaning(table, item.status, item.code)
-        aware = item.at is not None and item.at.tzinfo is not None
+        at_ms = unix_ms(item.at)
         folded = fold_id(item.carrier_id)
         receipts.append(
             Receipt(
@@ -142,7 +147,7 @@ def normalise(carrier: str, body: ReceiptsIn, received_at_ms: int, connector: st
                 cause=cause,
                 raw_status=item.status,
                 raw_code=item.code,
-                at=int(item.at.timestamp() * 1000) if item.at is not None and aware else received_at_ms,
+                at=received_at_ms if at_ms is None else at_ms,
                 received_at=received_at_ms,
                 part=item.part,
             )

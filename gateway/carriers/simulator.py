@@ -3,14 +3,28 @@
 One wheel of 10 ms slots and one task hold every receipt to come, so a message costs a list append, never a task.
 On a crash the receipts still in the wheel are lost, as a real carrier's would be if nobody asked: those messages stay
 `sent` until settle makes them `unknown`. The wheel is bounded; a full one throttles submits (`Retry`).
+
+It can be asked about the messages whose answers it lost: a bounded memory of them goes with the process, and what it
+does not remember is `StillUnknown`, never `NeverSeen`.
 """
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.carriers.carrier import Doubtful, Retry, Submit, Submitted, Taken, Unwritten
+from gateway.carriers.carrier import (
+    Doubtful,
+    Known,
+    NeverSeen,
+    Retry,
+    Seen,
+    StillUnknown,
+    Submit,
+    Submitted,
+    Taken,
+    Unwritten,
+)
 from gateway.carriers.outcomes import CONNECTOR, SIMULATOR_NUMBERS, Profile, Report, answer, draw, outcome_of, reports
 from gateway.carriers.receipts import meaning
 from gateway.contract.decision import Cause
@@ -25,6 +39,7 @@ TICK_S = 0.01
 EMIT_AT_MOST = 500
 WHEEL_AT_MOST = 500_000
 CLOSE_WITHIN_S = 2.0
+REMEMBERED = 10_000
 
 _log = logger("carriers")
 
@@ -42,6 +57,7 @@ class Simulator:
         self._waiting = 0
         self._tick = self._tick_now()
         self._turning: asyncio.Task[None] | None = None
+        self._lost: OrderedDict[str, Known] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -70,12 +86,32 @@ class Simulator:
             outcome = outcome_of(message.to, chance.point, self._shares)
             answered = answer(outcome, chance.carrier_id, message.attempt)
             answers.append(answered)
+            if isinstance(answered, Doubtful):
+                self._remember(message.ref, chance.carrier_id, outcome)
             if isinstance(answered, Taken | Doubtful):
                 self._schedule(message.ref, chance.carrier_id, outcome, chance.slowness, early)
         if early:
             await self._emit_surely(early)
         await asyncio.sleep(self._profile.latency_s * slowness)
         return answers
+
+    @property
+    def can_query(self) -> bool:
+        """It can be asked."""
+        return True
+
+    async def query(self, refs: Sequence[str]) -> list[Known]:
+        """What became of messages whose answers were lost; one that vanished was never seen."""
+        return [self._lost.get(ref, StillUnknown()) for ref in refs]
+
+    def _remember(self, ref: str, carrier_id: str, outcome: str) -> None:
+        known: Known = NeverSeen()
+        for report in reports(outcome, 0.0)[:1]:
+            status, cause = meaning(CONNECTOR, report.word, report.code)
+            known = Seen(status, cause, report.word, report.code, carrier_id)
+        self._lost[ref] = known
+        if len(self._lost) > REMEMBERED:
+            self._lost.popitem(last=False)
 
     def _schedule(self, ref: str, carrier_id: str, outcome: str, slowness: float, early: list[Receipt]) -> None:
         for report in reports(outcome, self._profile.receipt_s * slowness):

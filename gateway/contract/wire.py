@@ -95,6 +95,8 @@ class Receipt(Record):
     at: int
     received_at: int
     part: int | None = None
+    missing: Literal["unseen", "never"] | None = None
+    """Set on a carrier's answer that it knows no such message: `never` where that means it certainly never took it."""
 
 
 class Reply(Record):

@@ -40,6 +40,7 @@ LAG_FOR_S = 0.5
 """How long one answer about the lag is believed."""
 BATCH = 256
 READ_AT_MOST = 1000
+UNPARK_AT_ONCE = 5_000
 IDLE_S = 0.2
 PAUSE_S = 1.0
 STEP_WITHIN_S = 20.0
@@ -230,16 +231,18 @@ class Hold:
         ]
 
     async def _unpark(self) -> float:
-        """Rows whose breaker has closed are due again at their time."""
+        """Rows whose breaker has closed are due again at their time; a bounded number at once."""
         registry = self._cfg.registry
         if registry is None or not self._cfg.fresh:
             return PAUSE_S
+        more = False
         async with self._transaction() as conn:
             for scope in await held.scopes(conn):
                 if scope not in registry.breakers:
-                    rows = await held.unpark(conn, scope)
+                    rows = await held.unpark(conn, scope, UNPARK_AT_ONCE)
+                    more |= rows == UNPARK_AT_ONCE
                     _log.info("unparked", scope=scope, rows=rows)
-        return PAUSE_S
+        return 0.0 if more else PAUSE_S
 
 
 def row_of(accepted: Accepted, payload: bytes, now_ms: int) -> Held:

@@ -10,6 +10,7 @@ What a key was answered stands for its life: what only became impossible since (
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ class Intake:
                 paid.append(job)
         detail = f"cap: {name}" if day is not None else ""
         for job in jobs[len(paid) :]:
-            out[job.at] = Refusal(Code.CLIENT_QUOTA, detail, max(1, int(wait)))
+            out[job.at] = Refusal(Code.CLIENT_QUOTA, detail, max(1, math.ceil(wait)))
         return paid
 
     async def _pay_caps(self, client: Client, jobs: list[Job], now: int, out: list[Answer | Refusal]) -> list[Job]:

@@ -204,6 +204,8 @@ ON CONFLICT (minute, origin, carrier, status, cause) DO UPDATE SET n = b.n + exc
 _DUE = {
     "sent_late": "INSERT INTO sent_late SELECT * FROM unnest($1::uuid[], $2::bigint[]) "
     "ON CONFLICT (id) DO UPDATE SET sent_at = excluded.sent_at",
+    "doubts": "INSERT INTO doubts SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) "
+    "ON CONFLICT (id) DO UPDATE SET carrier = excluded.carrier, since = excluded.since, due = excluded.due",
     "refunds_due": "INSERT INTO refunds_due SELECT * FROM unnest($1::uuid[], $2::bytea[]) ON CONFLICT DO NOTHING",
     "suppressions_due": "INSERT INTO suppressions_due "
     "SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[]) ON CONFLICT DO NOTHING",
@@ -222,7 +224,7 @@ async def count(conn: Connection, changes: Mapping[Minute, int]) -> None:
 
 
 async def owe(conn: Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Insert rows into one of the tables of `_DUE`; known ones stay, but in `sent_late` the last time counts."""
+    """Insert rows into one of the tables of `_DUE`; known ones stay; in `sent_late` and `doubts` the last time does."""
     if columns := [list(column) for column in zip(*rows, strict=True)]:
         await conn.execute(_DUE[table], *columns)
 

@@ -8,6 +8,7 @@ crash at any line therefore leaves either all of a flush or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from gateway.contract.ids import id_time_ms
@@ -42,8 +43,17 @@ class Flush:
     """One attempt at one flush; used once. A `now_ms` far ahead makes it look every row up before it calls it new."""
 
     def __init__(
-        self, conn: Connection, known: Known, buffer: Buffer, consumer: str, notices: Notices, *, now_ms: int
+        self,
+        conn: Connection,
+        known: Known,
+        buffer: Buffer,
+        consumer: str,
+        notices: Notices,
+        *,
+        now_ms: int,
+        asked: Container[str] = (),
     ) -> None:
+        self._asked = asked
         self._conn, self._known, self._buffer, self._consumer = conn, known, buffer, consumer
         self._notices, self._new_since_ms = notices, now_ms - NEW_WITHIN_MS
         self._statements = dict(buffer.statements)
@@ -56,7 +66,7 @@ class Flush:
             await settlement.move_offsets(self._conn, self._consumer, self._buffer.moves)
             await self._find_messages()
             await self._adopt_orphans()
-            fold = Fold(await self._rows(), self._known.told)
+            fold = Fold(await self._rows(), self._known.told, self._asked)
             for message_id, said in self._statements.items():
                 fold.take(message_id, said)
             numbers = await self._number(fold)
@@ -181,6 +191,7 @@ class Flush:
         await settlement.owe(conn, "long_windows", fold.windows)
         await settlement.owe(conn, "used_requests", fold.requests)
         await settlement.owe(conn, "sent_late", fold.late)
+        await settlement.owe(conn, "doubts", fold.doubts)
         await settlement.owe(conn, "refunds_due", fold.refunds)
         await settlement.owe(conn, "suppressions_due", fold.suppressions)
         if ended := [(*one, LATEST_MS) for one in fold.refunds] + fold.withdrawn:

@@ -5,15 +5,16 @@ the rows count as now, less what they counted as before), what is owed to the ca
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
+from gateway.carriers.query import ASK_AFTER_MS
 from gateway.contract.decision import Cause, Class, Status
 from gateway.contract.ids import id_time_ms
 from gateway.contract.wire import Accepted
 from gateway.ledger.events import scope_of
 from gateway.settle.buffer import Statement
 from gateway.settle.origin import Origin
-from gateway.settle.status import RANK_FINAL, RANK_WITHDRAWN, Milestone, Row
+from gateway.settle.status import NOT_FOUND, RANK_FINAL, RANK_NEVER, RANK_WITHDRAWN, Milestone, Row
 
 LATE_MS = 3_600_000
 """A message sent so long after its id was made is remembered apart, for its receipt is due so much later."""
@@ -25,12 +26,13 @@ Count = tuple[int, Origin, str, Status, Cause]
 class Fold:
     """Folds statements into rows."""
 
-    def __init__(self, found: Mapping[str, Row], told: Collection[str] = ()) -> None:
+    def __init__(self, found: Mapping[str, Row], told: Collection[str] = (), asked: Container[str] = ()) -> None:
         """`found`: every row that exists already, among those of the statements to come. They are changed in place.
 
-        `told`: clients that want to know of all of their messages.
+        `told`: clients that want to know of all of their messages; `asked`: the carriers that can be asked what became
+        of a message.
         """
-        self._found, self._told = found, told
+        self._found, self._told, self._asked = found, told, asked
         self.inserted: list[Row] = []
         self.updated: list[Row] = []
         self.counts: Counter[Count] = Counter()
@@ -48,6 +50,8 @@ class Fold:
         """Receipts that changed a status: carrier, status, cause."""
         self.late: list[tuple[str, int]] = []
         """Messages (id, Unix ms) now `sent`, long after their ids were made."""
+        self.doubts: list[tuple[str, str, str, int, int]] = []
+        """Messages to ask their carrier about: id, carrier, class, unknown since when and first due when (Unix ms)."""
         self.silent: Counter[str] = Counter()
         """Messages whose receipt did not come, by carrier."""
         self.spans: list[tuple[str, float]] = []
@@ -77,13 +81,24 @@ class Fold:
         self._count(row.origin, row.milestones(), 1)
         if row.callback is not None or self.given or self._told:
             self._turn(row, status if known else None)
-        if row.status is Status.SENT:
+        new = row.origin is not None and not (known and rank == row.rank)
+        if row.status is Status.UNKNOWN and new:
+            self._doubt(row)
+        elif row.status is Status.SENT:
             if rank != row.rank and row.settled_at - id_time_ms(row.id) >= LATE_MS:
                 self.late.append((row.id, row.settled_at))
-        elif row.rank == RANK_WITHDRAWN and row.origin is not None and not (known and rank == row.rank):
+        elif row.rank == RANK_WITHDRAWN and new:
             self.withdrawn.append((row.id, row.subject or b"", row.settled_at))
         elif row.rank == RANK_FINAL and row.origin is not None and not was_final:
             self._ended(row, row.origin)
+
+    def _doubt(self, row: Row) -> None:
+        """Nobody knows what became of it: ask, or give back what it held where its carrier's word settles that."""
+        if row.rank == RANK_NEVER:
+            self.refunds.append((row.id, row.subject or b""))
+        elif row.code != NOT_FOUND and row.origin is not None and row.carrier in self._asked:
+            first = row.settled_at + ASK_AFTER_MS[0]
+            self.doubts.append((row.id, row.carrier or "", row.origin.cls, row.settled_at, first))
 
     def _apply(self, row: Row, said: Iterable[Statement]) -> bool:
         changed = False

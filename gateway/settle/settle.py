@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from typing import Any
 
 from asyncpg import Pool, UniqueViolationError
@@ -74,15 +74,18 @@ class Settle:
         flush_s: float = FLUSH_S,
         most_records: int = MOST_RECORDS,
         records_days: int = 183,
+        asked: Container[str] = (),
         clock: Callable[[], int] = wall_ms,
     ) -> None:
         """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here.
 
-        `records_days`: how long messages are kept. `clock`: Unix milliseconds.
+        `records_days`: how long messages are kept. `asked`: the carriers that deliver can ask about a message.
+        `clock`: Unix milliseconds.
         """
         self._pool, self._records, self._replies = pool, records, replies
         self._producer, self._names = producer, names
         self._flush_s, self._most_records, self._clock = flush_s, most_records, clock
+        self._asked = asked
         self._tending = Tending(pool, records_days, clock)
         self._debts = Debts(pool, guard, appender)
         self._notices = Notices(appender.keys)
@@ -204,10 +207,12 @@ class Settle:
 
     async def _write(self, conn: Connection, known: Known, buffer: Buffer) -> Outcome:
         try:
-            return await Flush(conn, known, buffer, CONSUMER, self._notices, now_ms=self._clock()).run()
+            return await Flush(
+                conn, known, buffer, CONSUMER, self._notices, now_ms=self._clock(), asked=self._asked
+            ).run()
         except UniqueViolationError:  # a row taken for new was there: what is remembered was changed, so look at all
             known.rows.clear()
-            return await Flush(conn, known, buffer, CONSUMER, self._notices, now_ms=LATEST_MS).run()
+            return await Flush(conn, known, buffer, CONSUMER, self._notices, now_ms=LATEST_MS, asked=self._asked).run()
 
     async def _learn_told(self, conn: Connection, known: Known) -> None:
         """Who wants to know of all of its messages; a change counts within a second."""

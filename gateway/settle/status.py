@@ -8,6 +8,8 @@ only if its rank is higher than the row's own:
     withdrawn         `cancelled`, unless anything else is known: Kafka had not answered in time, its caller was told
                       503, and the record came in late; the same key may have admitted the same id again since
     doubtful          the submit's answer is lost: `unknown`, unless anything better is known
+    unseen            asked, the carrier knows no such message: `unknown` as before, with that code
+    never             the same, of a carrier whose word for it counts: its window slots are given back
     sent              the carrier has it, or a part of it
     silent            no receipt for 72 h: `unknown`
     unknown           the carrier says so itself
@@ -28,11 +30,14 @@ from gateway.settle.origin import Origin
 
 RANK_WITHDRAWN: Final = 900_000
 RANK_DOUBTFUL: Final = 1_000_000
+RANK_UNSEEN: Final = 1_200_000
+RANK_NEVER: Final = 1_400_000
 RANK_SENT: Final = 2_000_000
 RANK_SILENT: Final = 2_500_000
 RANK_UNKNOWN: Final = 3_000_000
 RANK_FINAL: Final = 4_000_000
 RECEIPT_MISSING: Final = "receipt.missing"
+NOT_FOUND: Final = "carrier.not_found"
 MAX_TIMELINE = 64
 MAX_PARTS = 62
 MINUTE_MS = 60_000
@@ -178,6 +183,8 @@ class Row:
 
     def reported(self, record: Receipt) -> bool:
         """The carrier reports. True when anything is new."""
+        if record.missing is not None:
+            return self._missed(record)
         code = record.raw_code or record.raw_status
         entry = Entry(record.at, record.status, 0, record.carrier, code, record.cause, record.part, record.raw_status)
         if not self._note(entry):
@@ -197,6 +204,15 @@ class Row:
         else:
             self._advance(RANK_FINAL, status, at, record.cause, code)
             self._roll_up(at)
+        return True
+
+    def _missed(self, record: Receipt) -> bool:
+        """Asked, the carrier knows no such message: still `unknown`, and never a reason to send it again."""
+        said = Entry(record.at, Status.UNKNOWN, 0, record.carrier, NOT_FOUND, raw=record.raw_status)
+        if not self._note(said):
+            return False
+        rank = RANK_NEVER if record.missing == "never" else RANK_UNSEEN
+        self._advance(rank, Status.UNKNOWN, record.received_at, Cause.NONE, NOT_FOUND)
         return True
 
     def silent(self, sent_by_ms: int, at: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import forms, partitions, webhooks
+from gateway.records import doubts, forms, partitions, webhooks
 from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
@@ -24,6 +24,8 @@ log = logger("settle")
 
 RECEIPTS_DAYS = 8
 """Receipts are due within three days; the rest is for those that come later all the same."""
+DOUBTS_DAYS = 3
+"""A message is asked about within three hours; the rest is for outages of its carrier's answers."""
 EVERY_S = 3_600.0
 DEADLINE_S = 300.0
 
@@ -57,6 +59,7 @@ class Tending:
             await partitions.drop_minutes_before(conn, today - self._days["messages"])
             expired = await forms.purge(conn, self._clock())
             forgotten = await webhooks.purge(conn, self._clock(), self._days["messages"])
+            await doubts.purge(conn, (today - DOUBTS_DAYS) * partitions.DAY_MS)
         if expired:
             log.info("opt_ins_expired", n=expired)
         if forgotten:

@@ -32,8 +32,11 @@ COMMANDS = {
     "settle": ("settle", "--with-webhooks"),
     "deliver": ("deliver",),
     "edge": ("edge",),
+    "urgent": ("deliver", "--classes", "verification,transactional,consent"),
+    "marketing": ("deliver", "--classes", "marketing"),
 }
-EVERY = tuple(COMMANDS)
+EVERY = ("ledger", "settle", "deliver", "edge")
+"""`urgent` and `marketing` stand in for `deliver` where classes have their own processes, as `assent up` has them."""
 PARTITIONS = 2
 LEDGER_KEY = note.generate("assent.test", seed=b"t" * 32)[0]
 READY_S = 60.0
@@ -307,7 +310,7 @@ async def gateway(
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10, limits=limits
     ) as http:
-        processes = {name: Process(name, env, folder / f"{name}.log") for name in EVERY}
+        processes = {name: Process(name, env, folder / f"{name}.log") for name in COMMANDS}
         running = Gateway(folder, port, env, processes, http)
         prepared = await asyncio.to_thread(running.command, "prepare")
         assert prepared.returncode == 0, prepared.stderr

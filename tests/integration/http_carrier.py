@@ -1,4 +1,4 @@
-"""A carrier over HTTP, as the generic HTTP connector knows one: takes submits, posts receipts and replies back.
+"""A carrier over HTTP, as the generic HTTP connector knows one: takes submits, is asked, posts receipts and replies.
 
 A real server on loopback. It writes down everything that reaches it, before it answers, and reports each message once
 it was taken; like a carrier, it posts a report again until the gateway has acknowledged it.
@@ -34,6 +34,17 @@ class Carrier:
     reporting: bool = True
     """Whether it reports what it took."""
     answer_s: float = 0.0
+    pace_s: float = 0.0
+    """Seconds that it takes for each message, one after the other, whatever the request."""
+    losing: bool = False
+    """Whether its answers to submits get lost: it has the messages, and nobody hears so."""
+    deaf: bool = False
+    """Whether submits get lost before it has them."""
+    asking: str = ""
+    """What it answers a query with instead of what it knows: an HTTP status, or a body that nobody can read."""
+    asked: list[list[str]] = field(default_factory=list)
+    """The refs of each query."""
+    _busy_until: float = 0.0
     _ids: itertools.count = field(default_factory=lambda: itertools.count(1))  # type: ignore[type-arg]
     _reports: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
@@ -42,8 +53,13 @@ class Carrier:
         """How often each message reached it."""
         return Counter(one["ref"] for one in self.submits)
 
+    @property
+    def query_url(self) -> str:
+        """Where it is asked."""
+        return self.url.replace("/submit", "/query")
+
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI: one submit."""
+        """ASGI: one submit, or one query."""
         if scope["type"] != "http":
             return
         body = b""
@@ -53,6 +69,12 @@ class Carrier:
             if not event.get("more_body"):
                 break
         self.heads.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        if scope["path"] == "/query":
+            await _answer(send, *self._known(json.loads(body)["refs"]))
+            return
+        if self.deaf:
+            await _answer(send, 500, b"{}")
+            return
         results = []
         for message in json.loads(body)["messages"]:
             carrier_id = f"C-{next(self._ids):08x}"
@@ -63,10 +85,31 @@ class Carrier:
                 self.report(carrier_id, "DELIVRD", "000", ref=message["ref"])
         if self.answer_s:
             await asyncio.sleep(self.answer_s)
-        head = [(b"content-type", b"application/json")]
-        with suppress(OSError):
-            await send({"type": "http.response.start", "status": 200, "headers": head})
-            await send({"type": "http.response.body", "body": json.dumps({"results": results}).encode()})
+        await self._labour(len(results))
+        await _answer(send, 500 if self.losing else 200, json.dumps({"results": results}).encode())
+
+    async def _labour(self, messages: int) -> None:
+        """As long as these messages take behind those before them; less where the pace is mended meanwhile."""
+        now = time.monotonic()
+        ready = self._busy_until = max(now, self._busy_until) + messages * self.pace_s
+        while self.pace_s and time.monotonic() < ready:  # noqa: ASYNC110 - time ends it, or a pace that was mended
+            await asyncio.sleep(0.05)
+        if not self.pace_s:
+            self._busy_until = 0.0
+
+    def _known(self, refs: list[str]) -> tuple[int, bytes]:
+        """What it says of messages: those that reached it are delivered."""
+        self.asked.append(refs)
+        if self.asking:
+            return (int(self.asking), b"{}") if self.asking.isdigit() else (200, self.asking.encode())
+        ids = {one["ref"]: one["carrier_id"] for one in self.submits}
+        found: list[dict[str, str]] = []
+        for ref in refs:
+            if ref in ids:
+                found.append({"ref": ref, "carrier_id": ids[ref], "status": "DELIVRD", "code": "000"})
+            else:
+                found.append({"ref": ref, "status": "NOTFOUND"})
+        return 200, json.dumps({"results": found}).encode()
 
     def report(self, carrier_id: str, status: str, code: str, ref: str | None = None) -> None:
         """A receipt, to be posted until it is acknowledged."""
@@ -98,6 +141,13 @@ class Carrier:
         one = {"id": f"R-{next(self._ids)}", "from": sender, "to": port, "text": text}
         async with httpx.AsyncClient(headers=KEY, timeout=3) as http:
             await self._post(http, "replies", [one])
+
+
+async def _answer(send: Any, status: int, body: bytes) -> None:
+    with suppress(OSError):
+        head = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body})
 
 
 @asynccontextmanager

@@ -4,18 +4,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
 
 from gateway.contract.codes import Code
 from gateway.contract.consent import State
-from gateway.deliver.hold import Hold
+from gateway.contract.decision import Basis, Class
+from gateway.contract.ids import lane_of, new_id
+from gateway.contract.wire import Accepted
+from gateway.deliver.hold import Hold, row_of
 from gateway.deliver.means import wall_ms
 from gateway.deliver.outbox import Outbox
 from gateway.guard import VoidAsk
 from gateway.records import held
+from gateway.rules import hours
+from gateway.stream.codec import encode
 from tests.integration.deliver_rig import Rig, rigged
 
 pytestmark = pytest.mark.integration
@@ -124,6 +131,56 @@ async def test_parked_messages_wait_for_their_breaker(rig: Rig, pool: asyncpg.Po
     assert sorted(message.ref for message in rig.wire) == sorted(ids)
     assert {message.attempt for message in rig.wire} == {2}
     assert {tuple(r.outcome for r in results) for results in found.values()} == {("parked", "submitted")}
+
+
+@pytest.mark.parametrize(
+    ("opens", "a_day_earlier"),
+    [
+        ("2027-03-14T12:00:00+00:00", "2027-03-13T13:00:00+00:00"),  # clocks went forward that night
+        ("2027-11-07T13:00:00+00:00", "2027-11-06T12:00:00+00:00"),  # and back
+    ],
+)
+async def test_what_is_due_in_quiet_hours_goes_when_they_end_by_the_local_clock_or_never(
+    rig: Rig, pool: asyncpg.Pool, opens: str, a_day_earlier: str
+) -> None:
+    """08:00 in New York, on the days its clocks change; what may not live that long expires instead of going late."""
+    pack = rig.intake.packs["cn"]
+    rig.intake.packs = {"cn": replace(pack, zone=ZoneInfo("America/New_York"), zone_name="America/New_York")}
+    open_ms, before_ms = (int(datetime.fromisoformat(at).timestamp() * 1000) for at in (opens, a_day_earlier))
+    assert hours.minute_of_day(ZoneInfo("America/New_York"), before_ms) == 8 * 60
+    people = numbers(2)
+    await rig.know(people)
+    due_ms = open_ms - 4 * 3_600_000
+    patient, hurried = (
+        a_care_message(rig, to, due_ms, expires_ms)
+        for to, expires_ms in zip(people, (due_ms + 86_400_000, open_ms - 60_000), strict=True)
+    )
+    async with pool.acquire() as conn:
+        await held.add(conn, [row_of(one, encode(one), due_ms) for one in (patient, hurried)])  # type: ignore[arg-type]
+    async with holding(rig, pool, now_ms=lambda: open_ms - 30 * 60_000):
+        async with asyncio.timeout(8):
+            while await pool.fetchval("SELECT count(*) FROM held WHERE due = $1", open_ms) != 2:  # noqa: ASYNC110 - PostgreSQL says it
+                await asyncio.sleep(0.05)
+    async with holding(rig, pool, now_ms=lambda: open_ms - 1):
+        await waiting(pool, 1)
+        await asyncio.sleep(0.5)
+        assert await held.count(pool) == 1, "not a millisecond before"  # type: ignore[arg-type]
+    async with holding(rig, pool, now_ms=lambda: open_ms):
+        await waiting(pool, 0)
+    found = await rig.results(lambda found: hurried.id in found)
+    assert {one: [result.outcome for result in results] for one, results in found.items()} == {hurried.id: ["expired"]}
+    async with rig.delivering(now_ms=lambda: open_ms + 1):
+        found = await rig.results(lambda found: patient.id in found)
+    assert [message.ref for message in rig.wire] == [patient.id]
+
+
+def a_care_message(rig: Rig, to: str, due_ms: int, expires_ms: int) -> Accepted:
+    subject = rig.subject(to)
+    return Accepted(
+        id=new_id(lane_of(subject)), client="shop", sender="acme", purpose="transaction.after_sales",
+        cls=Class.TRANSACTIONAL, subject=subject.hex(), to=to, text="【Acme】x", parts=1, port="10690001", pack="cn@1",
+        basis=Basis.RELATIONSHIP, accepted_at=due_ms, expires_at=expires_ms, not_before=due_ms, due=due_ms,
+    )  # fmt: skip
 
 
 async def test_what_waits_beyond_its_life_expires(rig: Rig, pool: asyncpg.Pool) -> None:

@@ -12,6 +12,7 @@ from gateway.contract.codes import Code
 from gateway.contract.consent import Relationship, State, Suppression
 from gateway.contract.decision import Reason, Refusal
 from gateway.contract.message import SendRequest
+from gateway.contract.registry import Client
 from gateway.guard import Lease
 from gateway.intake import Answer, Intake
 from gateway.rules.hours import midnights
@@ -96,6 +97,25 @@ def accepted(answer: Answer | Refusal) -> Answer:
 def refused(answer: Answer | Refusal) -> Code:
     assert isinstance(answer, Refusal), answer
     return answer.code
+
+
+# --- quotas ----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_comes_back_when_a_quota_told_it_is_let_through(rig: Rig) -> None:
+    """17.4 s into a minute 42.6 s are left: told 42, it would be refused again."""
+    clock = [1_800_000_000 // 60 * 60 + 17.4]
+    intake = beside(rig, lease=Lease(rig.guard.server, now_s=lambda: clock[0]))
+    thrifty = Client(id="thrifty", senders=("acme",), quota_per_minute=1)
+    people = [number() for _ in range(3)]
+    await rig.know(people)
+    asked = [asking(to, None) for to in people]
+    accepted((await intake.send(thrifty, asked[:1]))[0])
+    (second,) = await intake.send(thrifty, asked[1:2])
+    assert isinstance(second, Refusal)
+    assert (second.code, second.retry_after_s) == (Code.CLIENT_QUOTA, 43)
+    clock[0] += second.retry_after_s
+    accepted((await intake.send(thrifty, asked[2:]))[0])
 
 
 # --- a repeat, and publishes that are not acknowledged ---------------------------------------------------------------

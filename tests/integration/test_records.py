@@ -49,13 +49,27 @@ async def test_due_rows_come_by_class_and_time_and_parked_ones_wait(conn: Any) -
     assert await held.due(conn, MARKETING, 10, 10) == [early, late]
     assert await held.due(conn, MARKETING, 10, 1) == [early]
     assert await held.due(conn, TRANSACTIONAL, 10, 10) == [other]
-    assert await held.scopes(conn) == {"sender:acme": 1}
-    assert await held.unpark(conn, "sender:acme") == 1
+    assert await held.scopes(conn) == ["sender:acme"]
+    assert await held.unpark(conn, "sender:acme", 10) == 1
     assert await held.due(conn, MARKETING, 10, 1) == [parked._replace(scope=None)]
     await held.park(conn, [early.id], "all")
     assert await held.due(conn, MARKETING, 10, 10) == [parked._replace(scope=None), late]
     await held.delete(conn, [late.id, future.id])
     assert await held.count(conn) == 3
+
+
+async def test_scopes_are_found_and_let_go_in_bounded_steps_and_many_rows_are_estimated(
+    conn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes = ["all", "campaign:a", "sender:acme"]
+    await held.add(conn, [waiting(scope=scope) for scope in scopes for _ in range(7)] + [waiting()])
+    assert await held.scopes(conn) == scopes
+    assert [await held.unpark(conn, "campaign:a", 4) for _ in range(3)] == [4, 3, 0]
+    assert await held.scopes(conn) == ["all", "sender:acme"]
+    assert await held.count(conn) == 22
+    await conn.execute("ANALYZE held")
+    monkeypatch.setattr(held, "COUNTED", 3)
+    assert await held.count(conn) == 22
 
 
 async def test_the_newest_attempt_of_a_message_stays_and_adding_again_changes_nothing(conn: Any) -> None:

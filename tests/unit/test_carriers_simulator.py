@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.carriers.carrier import Doubtful, Rejected, Retry, Submit, Taken, Unwritten
+from gateway.carriers.carrier import (
+    Doubtful,
+    NeverSeen,
+    Rejected,
+    Retry,
+    Seen,
+    StillUnknown,
+    Submit,
+    Taken,
+    Unwritten,
+)
 from gateway.carriers.outcomes import Profile, draw, outcome_of
 from gateway.carriers.simulator import SIMULATOR_NUMBERS, Simulator
 from gateway.contract.decision import Cause, Status
@@ -145,3 +155,16 @@ async def test_receipts_come_in_batches_from_one_task() -> None:
     assert carrier.waiting == 0
     assert len(inbox.receipts) == 6400
     assert len(inbox.calls) < 640
+
+
+async def test_it_can_be_asked_about_the_answers_it_lost_and_forgets_the_rest() -> None:
+    inbox = Inbox()
+    carrier = Simulator(inbox, profile=FAST)
+    outcomes = ("doubtful", "vanished", "delivered")
+    await carrier.submit([Submit(outcome, NUMBERS[outcome], "10690001", "x") for outcome in outcomes])
+    found, vanished, *rest = await carrier.query([*outcomes, "stranger"])
+    await carrier.close()
+    assert isinstance(found, Seen)
+    assert (found.status, found.word, found.carrier_id) == (Status.DELIVERED, "DELIVRD", inbox.receipts[0].carrier_id)
+    assert vanished == NeverSeen(final=False)
+    assert rest == [StillUnknown(), StillUnknown()]

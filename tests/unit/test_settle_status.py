@@ -62,7 +62,12 @@ def stored(row: Row) -> Row:
 
 SUBMITTED = result("submitted", carrier_id="00C1", code="0")
 WITHDRAWN = result("cancelled", code="unavailable", carrier="")
+DOUBTFUL = result("doubtful", code="answer.lost")
+UNSEEN = receipt(Status.UNKNOWN, missing="unseen", carrier_id="", raw_status="NOTFOUND", at=T0 + 30_000)
+NEVER = receipt(Status.UNKNOWN, missing="never", carrier_id="", raw_status="NOTFOUND", at=T0 + 1_800_000)
 LIVES = {
+    "asked": ([acceptance(), DOUBTFUL, UNSEEN, NEVER, SUBMITTED, receipt(Status.DELIVERED)], Status.DELIVERED),
+    "never seen": ([acceptance(), DOUBTFUL, UNSEEN, NEVER], Status.UNKNOWN),
     "plain": ([acceptance(), SUBMITTED, receipt(Status.DELIVERED)], Status.DELIVERED),
     "enroute first": (
         [acceptance(), SUBMITTED, receipt(Status.SENT, at=T0 + 500), receipt(Status.DELIVERED)],
@@ -306,6 +311,44 @@ def test_a_refusal_known_before_its_message_is_refunded_when_the_message_is_read
     second = Fold({ID: stored(first.inserted[0])})
     second.take(ID, [acceptance()])
     assert second.refunds == [(ID, b"\x0a" * 16)]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code", "owed"),
+    [
+        ([DOUBTFUL, UNSEEN], Status.UNKNOWN, "carrier.not_found", False),
+        ([DOUBTFUL, UNSEEN, NEVER], Status.UNKNOWN, "carrier.not_found", True),
+        ([DOUBTFUL, NEVER, receipt(Status.DELIVERED)], Status.DELIVERED, "delivered", None),
+        ([SUBMITTED, NEVER], Status.SENT, "0", False),
+        ([SUBMITTED, silence(), NEVER], Status.UNKNOWN, RECEIPT_MISSING, False),
+        ([DOUBTFUL, SUBMITTED, receipt(Status.DELIVERED)], Status.DELIVERED, "delivered", False),
+    ],
+)
+def test_a_carrier_that_knows_no_such_message_ends_only_what_nobody_knows(
+    said: list[Statement], status: Status, code: str, owed: bool | None
+) -> None:
+    row, given = Row(ID), []
+    for one in [acceptance(), *said, said[-1]]:
+        step = Fold({ID: row}, {"sim"})
+        step.take(ID, [one])
+        given += step.refunds
+    assert (row.status, row.code) == (status, code)
+    if owed is not None:
+        assert given == ([(ID, b"\x0a" * 16)] if owed else [])
+    whole = fold(acceptance(), *said)
+    assert (whole.status, whole.code) == (status, code)
+
+
+def test_what_nobody_knows_is_to_be_asked_about_once_and_only_where_the_carrier_can_be_asked() -> None:
+    row, doubts = Row(ID), []
+    for one in (DOUBTFUL, DOUBTFUL, acceptance(), UNSEEN, acceptance()):
+        step = Fold({ID: row}, {"sim"})
+        step.take(ID, [one])
+        doubts += step.doubts
+    assert doubts == [(ID, "sim", "marketing", T0 + 100, T0 + 100 + 30_000)]
+    other = Fold({}, {"http"})
+    other.take(ID, [acceptance(), DOUBTFUL])
+    assert other.doubts == []
 
 
 def test_a_carriers_blacklist_suppresses_the_class_of_the_sender() -> None:
