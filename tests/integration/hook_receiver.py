@@ -73,11 +73,11 @@ class Receiver:
         self.most_at_once[whose] = max(self.most_at_once[whose], self.at_once[whose])
         self.got.append(Got(path, headers, body))
         try:
-            await self._answer(self.answers.get(path, path), self.got[-1], writer)
+            await self._answer(self.answers.get(path, path), self.got[-1], reader, writer)
         finally:
             self.at_once[whose] -= 1
 
-    async def _answer(self, path: str, got: Got, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, path: str, got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         word, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
         if word == "flaky":
             self.failed[got.id] += 1
@@ -92,7 +92,7 @@ class Receiver:
             case "redirect":
                 await said(writer, "302 Found", f"location: {self.url('/ok')}")
             case "hang":
-                await asyncio.sleep(60)
+                await reader.read()  # until the caller gives up
             case "slow":
                 for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n":
                     writer.write(bytes([byte]))
