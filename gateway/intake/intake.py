@@ -13,7 +13,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from gateway import telemetry
 from gateway.contract.codes import Code
@@ -25,6 +24,7 @@ from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lea
 from gateway.intake.answer import Answer, basis_of, recall, store
 from gateway.intake.coalesce import Coalescer
 from gateway.intake.digests import binding, text_hash, used_digest
+from gateway.intake.job import Job
 from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare, uncallable
 from gateway.rules import hours
 from gateway.rules.pack import Pack
@@ -38,23 +38,6 @@ COLD = Refusal(Code.CACHE_COLD, "", COLD_RETRY_S)
 PUBLISH_S = 1.3
 """Leaves time to void what Kafka did not acknowledge before the edge's own deadline."""
 BREAKER_RETRY_S = 60
-
-
-@dataclass(slots=True)
-class Job:
-    """One message on its way through this call; `at` is its place in the answer."""
-
-    at: int
-    prepared: Prepared
-    subject: bytes
-    id: str
-    binding: Binding | None = None
-    bound: bool = False
-    mode: Mode = Mode.ADMIT
-    due_ms: int | None = None
-    verdict: Verdict | None = None
-    late: Refusal | None = None
-    """What it is answered unless its key was answered before."""
 
 
 class Intake:

@@ -329,7 +329,7 @@ def test_a_carrier_that_knows_no_such_message_ends_only_what_nobody_knows(
 ) -> None:
     row, given = Row(ID), []
     for one in [acceptance(), *said, said[-1]]:
-        step = Fold({ID: row}, {"sim"})
+        step = Fold({ID: row}, asked={"sim"})
         step.take(ID, [one])
         given += step.refunds
     assert (row.status, row.code) == (status, code)
@@ -342,11 +342,11 @@ def test_a_carrier_that_knows_no_such_message_ends_only_what_nobody_knows(
 def test_what_nobody_knows_is_to_be_asked_about_once_and_only_where_the_carrier_can_be_asked() -> None:
     row, doubts = Row(ID), []
     for one in (DOUBTFUL, DOUBTFUL, acceptance(), UNSEEN, acceptance()):
-        step = Fold({ID: row}, {"sim"})
+        step = Fold({ID: row}, asked={"sim"})
         step.take(ID, [one])
         doubts += step.doubts
     assert doubts == [(ID, "sim", "marketing", T0 + 100, T0 + 100 + 30_000)]
-    other = Fold({}, {"http"})
+    other = Fold({}, asked={"http"})
     other.take(ID, [acceptance(), DOUBTFUL])
     assert other.doubts == []
 
