@@ -1,8 +1,10 @@
 """One batch of events becomes part of the ledger: one transaction, all of it or nothing.
 
 Order inside: lock the head row (every appender of every process takes turns here, so `seq` is dense and rows become
-visible in its order) -> drop event ids that are already there -> load the people -> apply each event in order -> insert
-events, people, states and move the head by compare-and-set, in one statement -> scrub whoever was erased.
+visible in its order) -> read the head, drop event ids that are already there -> load the people -> apply each event in
+order -> insert events, people, states and move the head by compare-and-set, in one statement -> scrub whoever was
+erased, list who is suppressed. Whatever looks at rows is a statement after the one that waited for the lock: its
+snapshot then holds all that was committed before.
 
 A crash before COMMIT leaves nothing; one after it leaves everything. When the answer to COMMIT itself is lost, nobody
 here knows which: the caller repeats with the same event ids and finds out.
@@ -18,15 +20,16 @@ import asyncpg
 from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind, State, Suppression
 from gateway.contract.decision import Refusal
+from gateway.guard.person import FORM
 from gateway.ledger import events, rows
 from gateway.ledger.events import SYSTEM, VERSION, same_effect
 from gateway.ledger.keys import NUMBER_BOUND, SALT_BYTES, Keys, commit
 from gateway.ledger.rows import Connection, Person
 from gateway.ledger.state import apply, event_state, sender_of
 
-DEADLINES = """
+BEGIN = """
 BEGIN; SET LOCAL statement_timeout = 1500; SET LOCAL lock_timeout = 1500;
-SET LOCAL idle_in_transaction_session_timeout = 3000
+SET LOCAL idle_in_transaction_session_timeout = 3000; SELECT FROM ledger_head FOR UPDATE
 """
 """The server ends our transaction when this process is frozen or gone, or the head row would stay locked."""
 
@@ -59,8 +62,8 @@ class Committed(NamedTuple):
     encoded: dict[bytes, bytes]
 
 
-_Row = tuple[int, str, bytes, str, bytes, bytes, bytes, bytes]
-"""seq, name of the event id, subject, kind, tag, commitment, salt, sealed body."""
+_Row = tuple[str, bytes, str, bytes, bytes]
+"""Name of the event id, subject, kind; tag, commitment and salt in one piece; sealed body."""
 
 
 class Batch:
@@ -130,8 +133,8 @@ class Batch:
         if event.kind is EventKind.ERASURE:
             holder = self.people.setdefault(rows.key_holder(event.kind, event.subject), Person(SYSTEM))
         sealed = rows.seal_body(holder.open(self.keys), seq, body)
-        tag, commitment = keys.tag(person.counter), commit(body, salt)
-        self.written.append((seq, draft.name, event.subject, event.kind.value, tag, commitment, salt, sealed))
+        proof = keys.tag(person.counter) + commit(body, salt) + salt
+        self.written.append((draft.name, event.subject, event.kind.value, proof, sealed))
         self.changed[event.subject] = person
         if holder is not person:
             self.changed[holder.subject] = holder
@@ -147,7 +150,6 @@ class Batch:
         if person.wrapped is not None:
             self.keys.forget(person.wrapped)
         person.wrapped = person.number = person.keys = None
-        person.erased_at = self.at
         self.erased[person.subject] = seq
 
 
@@ -156,42 +158,51 @@ async def commit_batch(connection: Connection, keys: Keys, drafts: Sequence[Draf
 
     The caller bounds the time, and rolls back or gives up the connection when this raises.
     """
-    await connection.execute(DEADLINES)
+    await connection.execute(BEGIN)
     committed = await _within(connection, keys, drafts)
     await connection.execute("COMMIT")
     return committed
 
 
 async def _within(connection: Connection, keys: Keys, drafts: Sequence[Draft]) -> Committed:
-    head = await connection.fetchrow(rows.HEAD)
-    if head is None:
+    found = await connection.fetch(rows.KNOWN, rows.joined(draft.name for draft in drafts))
+    if not found:
         raise HeadMovedError("the ledger has no head row")
-    known = {row["event_id"]: row for row in await connection.fetch(rows.KNOWN, [draft.name for draft in drafts])}
+    head, known = found[0], {row["event_id"]: row for row in found}
     subjects = {draft.event.subject for draft in drafts}
     if any(draft.event.kind is EventKind.ERASURE for draft in drafts):
         subjects.add(SYSTEM)  # whose key holds the bodies of erasures (`rows.key_holder`)
     people = {row["subject"]: rows.person_of(row) for row in await connection.fetch(rows.PEOPLE, list(subjects))}
-    batch = Batch(keys, head["seq"], rows.whole_ms(max(head["at"], head["now"])), people)
+    batch = Batch(keys, head["head"], rows.whole_ms(max(head["at"], head["now"])), people)
     answers = [batch.add(draft, known.get(draft.name)) for draft in drafts]
     return Committed(answers, await _store(connection, batch) if batch.written else {})
 
 
 async def _store(connection: Connection, batch: Batch) -> dict[bytes, bytes]:
-    people = list(batch.changed.values())
-    stated = [rows.stated(person.subject, person.state) for person in people if person.state is not None]
+    names, subjects, kinds, proofs, bodies = zip(*batch.written, strict=True)
+    people = sorted(batch.changed.values(), key=lambda one: one.state is None)
+    stated = [rows.stated(one.subject, one.state) for one in people if one.state is not None]
+    _, seqs, lanes, states, _, encoded = zip(*stated, strict=True) if stated else ((),) * len(rows.STATED)
     moved = await connection.fetchval(
         rows.APPEND,
-        *([list(column) for column in zip(*batch.written, strict=True)]),
+        batch.head,
+        rows.joined(names),
+        subjects,
+        rows.joined(kinds),
+        proofs,
+        bodies,
         batch.at,
         VERSION,
-        [person.subject for person in people],
-        [person.counter for person in people],
-        [person.wrapped for person in people],
-        [person.number for person in people],
-        [person.erased_at for person in people],
-        *([row[at] for row in stated] for at in range(len(rows.STATED))),
-        batch.head + len(batch.written),
-        batch.head,
+        [one.subject for one in people],
+        rows.joined(one.counter for one in people),
+        [one.wrapped for one in people],
+        [one.number for one in people],
+        rows.joined(seqs),
+        rows.joined(lanes),
+        states,
+        encoded,
+        FORM,
+        list(batch.erased),
     )
     if moved is None:
         raise HeadMovedError("the head moved under its lock")
@@ -199,19 +210,26 @@ async def _store(connection: Connection, batch: Batch) -> dict[bytes, bytes]:
         await connection.execute(rows.SCRUB, list(batch.erased), list(batch.erased.values()))
     if batch.listed:
         await _list_suppressions(connection, batch)
-    return {subject: encoded for subject, *_, encoded in stated}
+    return {subject: form for subject, *_, form in stated}
 
 
 async def _list_suppressions(connection: Connection, batch: Batch) -> None:
     standing = [
-        (subject, scope, one.reason, sender_of(scope), rows.at_s(max(one.at, 0)), one.entry)
+        (subject, scope, one)
         for subject in batch.listed
         for scope, held in _suppressions(batch.people[subject])
         for one in held
     ]
-    await connection.execute(rows.UNLIST, list(batch.listed))
-    if standing:
-        await connection.execute(rows.LIST, *([list(column) for column in zip(*standing, strict=True)]))
+    await connection.execute(
+        rows.LIST,
+        list(batch.listed),
+        [subject for subject, _, _ in standing],
+        [scope for _, scope, _ in standing],
+        rows.joined(one.reason for _, _, one in standing),
+        [sender_of(scope) for _, scope, _ in standing],
+        rows.joined(max(one.at, 0) for _, _, one in standing),
+        rows.joined(one.entry for _, _, one in standing),
+    )
 
 
 def _suppressions(person: Person) -> list[tuple[str, list[Suppression]]]:
