@@ -30,12 +30,13 @@ _pack = msgpack.Packer().pack
 
 def encode(state: State) -> bytes:
     """A state as the scripts read it."""
-    return _form(
+    held, kept = state.relationships, state.preferences
+    return _form(  # most people have one or two parts: a comprehension over nothing is a call all the same
         state.seq,
         {key: _consent(c.entry, c.until, c.max_per_week) for key, c in state.consents.items()},
-        {key: _relationship(r.entry, r.expires) for key, r in state.relationships.items()},
-        {scope: _mask(s.reason for s in held) for scope, held in state.suppressions.items() if held},
-        {key: _preference(p.topics, p.max_per_week, p.hours) for key, p in state.preferences.items()},
+        {key: _relationship(r.entry, r.expires) for key, r in held.items()} if held else {},
+        {scope: _mask([s.reason for s in held]) for scope, held in state.suppressions.items() if held},
+        {key: _preference(p.topics, p.max_per_week, p.hours) for key, p in kept.items()} if kept else {},
     )
 
 

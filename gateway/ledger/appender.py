@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -28,6 +28,9 @@ from gateway.ledger.commit import Appended, Committed, Draft, commit_batch
 from gateway.ledger.keys import KeyMismatchError, Keys
 from gateway.ledger.reading import Reading
 from gateway.ledger.rows import Connection
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 MOST_EVENTS = 500
 MOST_WAITING = 5_000
@@ -79,6 +82,7 @@ class Appender:
         self._events_waiting = 0
         self._committing: asyncio.Task[None] | None = None
         self._applying: set[asyncio.Task[None]] = set()
+        self._held: PoolConnectionProxy[asyncpg.Record] | None = None
 
     async def start(self) -> None:
         """Refuse to work on a database made with another pepper, master key or number of lanes."""
@@ -147,12 +151,14 @@ class Appender:
         return Draft(act, events.body(act), name)
 
     async def _commit_waiting(self) -> None:
-        """Commit batch after batch until nothing waits."""
+        """Commit batch after batch until nothing waits, on one connection: to give it back costs a round trip."""
         try:
             while self._waiting:
-                if len(self._applying) >= MOST_APPLYING:
-                    await asyncio.wait(self._applying, return_when=asyncio.FIRST_COMPLETED)
-                await self._commit_next()
+                while self._waiting:
+                    if len(self._applying) >= MOST_APPLYING:
+                        await asyncio.wait(self._applying, return_when=asyncio.FIRST_COMPLETED)
+                    await self._commit_next()
+                await self._give_back()  # and look again: acts may have come meanwhile
         finally:
             self._committing = None
 
@@ -185,12 +191,22 @@ class Appender:
         return batch
 
     async def _commit(self, batch: Sequence[_Call]) -> Committed:
-        async with asyncio.timeout(COMMIT_S), self._pool.acquire(timeout=COMMIT_S) as connection:
+        async with asyncio.timeout(COMMIT_S):
+            if self._held is None:
+                self._held = await self._pool.acquire(timeout=COMMIT_S)
             try:
-                return await commit_batch(connection, self.keys, [draft for call in batch for draft in call.drafts])
+                return await commit_batch(self._held, self.keys, [draft for call in batch for draft in call.drafts])
             except BaseException as error:
-                await _end(connection, error)
+                await _end(self._held, error)
+                await self._give_back()
                 raise
+
+    async def _give_back(self) -> None:
+        """To the pool, which resets it, or drops it where that fails or it is closed."""
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._pool.release(held)
 
     async def _one_by_one(self, batch: Sequence[_Call], error: Exception) -> None:
         """What one call carries (a damaged key, a value PostgreSQL refuses) must not fail the others of its batch."""

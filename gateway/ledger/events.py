@@ -68,17 +68,19 @@ def same_effect(first: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
 def _is_plain(value: Any, depth: int) -> bool:
     """Whether `_plain` would change nothing but the order of names, all of which are ASCII."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return True
-    if kind is int:
-        exact: bool = -_SAFE < value < _SAFE
-        return exact
-    if depth == _DEEPEST or (kind is not dict and kind is not list):
+    if kind is dict:
+        if depth == _DEEPEST or not "".join(value).isascii():
+            return False
+        value = value.values()
+    elif kind is not list:
+        return kind is str or kind is bool or value is None or (kind is int and -_SAFE < value < _SAFE)
+    elif depth == _DEEPEST:
         return False
-    if kind is dict and not "".join(value).isascii():
-        return False
-    for one in value.values() if kind is dict else value:
-        if type(one) is not str and not _is_plain(one, depth + 1):
+    for one in value:
+        kind = type(one)
+        if kind is str or (kind is int and -_SAFE < one < _SAFE):  # most are: a call for each would cost more
+            continue
+        if not _is_plain(one, depth + 1):
             return False
     return True
 

@@ -21,6 +21,7 @@ Equal times refuse the grant. Consents are of class marketing: no pack permits a
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from gateway.contract.codes import Code
@@ -68,13 +69,14 @@ def event_state(before: State | None, event: Event) -> EventState | None:
     return None
 
 
-def covering(sender: str, topic: str) -> list[str]:
-    """Every suppression scope that covers a consent to `topic` of `sender`."""
+@lru_cache(maxsize=4096)
+def covering(sender: str, topic: str) -> tuple[str, ...]:
+    """Every suppression scope that covers a consent to `topic` of `sender`; kept, for an act asks up to four times."""
     parts = topic.split(".")
     topics = [".".join(parts[: n + 1]) for n in range(len(parts))]
     owners = ("*", sender)
     whole = [scope for owner in owners for scope in (owner, f"{owner}#{Class.MARKETING.value}")]
-    return whole + [f"{owner}/{name}" for owner in owners for name in topics]
+    return (*whole, *(f"{owner}/{name}" for owner in owners for name in topics))
 
 
 def sender_of(scope: str) -> str:

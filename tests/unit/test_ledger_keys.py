@@ -41,7 +41,7 @@ def test_a_commitment_needs_its_salt() -> None:
 
 @given(st.binary(max_size=200), st.text(max_size=40), st.binary(min_size=32, max_size=32))
 def test_every_hmac_is_the_librarys(body: bytes, text: str, secret: bytes) -> None:
-    """Ours begin sooner; they are HMAC-SHA256 (RFC 2104) all the same, and a subject is what all others make it."""
+    """HMAC-SHA256 (RFC 2104) under a kept key or a new one, and a subject is what all others make it."""
     for pepper in (secret, secret * 2, secret * 3):
         keys = Keys(MASTER, pepper)
         assert keys.subject(text) == subject_of(pepper, text)
