@@ -32,6 +32,9 @@ from gateway.ledger.rows import AWAY, Connection
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
 MOST_EVENTS = 500
 MOST_WAITING = 5_000
 MOST_APPLYING = 4
