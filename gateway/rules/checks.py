@@ -10,6 +10,7 @@ from typing import Any
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class
 from gateway.rules import shape
+from gateway.rules.phrases import PhraseError, Phrases
 from gateway.rules.wording import bare
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -54,6 +55,7 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
     for word in table.affirmative_words.words:
         if not bare(word) or bare(word) in refusing:
             yield ("affirmative_words", "words"), f"{word!r} is empty, or refuses"
+    yield from _replies(table)
     needed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
         "classes": (Class, table.classes),
         "kinds": (Kind, table.kinds),
@@ -67,6 +69,31 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
     for name, purpose in table.purposes.items():
         for key, what in _misfits(purpose):
             yield ("purposes", name, key), what
+
+
+def _replies(table: shape.PackTable) -> Iterator[Problem]:
+    """One word has one meaning, a pair two characters, and phrases their notation."""
+    meant: dict[str, str] = {}
+    exact = {
+        "refusal_words": table.refusal_words.words,
+        "affirmative_words": table.affirmative_words.words,
+        "keep_words": table.keep_words.words,
+        "help_words": table.help_words.words,
+    }
+    for key, words in exact.items():
+        for word in words:
+            if meant.setdefault(bare(word), key) != key:
+                yield (key, "words"), f"{word!r} is one of {meant[bare(word)]} too"
+    for pair in table.folding.same:
+        if pair[0] == pair[1]:
+            yield ("folding", "same"), f"{pair!r} is a character and itself"
+    for name, language in table.free_text.languages.items():
+        for key, phrases in (("refuse", language.refuse), ("except", language.unless)):
+            for phrase in phrases:
+                try:
+                    Phrases(language.words, [phrase], (), joined=language.joined, near={})
+                except PhraseError as fault:
+                    yield ("free_text", "languages", name, key), str(fault)
 
 
 def _retained(rows: tuple[shape.RetentionTable, ...]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ does not start. Nothing here, or in any other module of this room, knows a purpo
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class, Reason
 from gateway.rules import checks, lines, shape
+from gateway.rules.phrases import Phrases, plain
 from gateway.rules.wording import Words, bare
 
 if TYPE_CHECKING:
@@ -136,6 +137,15 @@ class Pack:
     """What a person writes to refuse, bare (see `wording.bare`)."""
     affirmative_words: frozenset[str]
     """What a person writes to confirm an opt-in of theirs, bare; never a refusal word."""
+    keep_words: frozenset[str]
+    """What ends promotions and keeps notices, bare."""
+    help_words: frozenset[str]
+    same: Mapping[int, str]
+    """Characters read as others, for `str.translate`."""
+    courtesy: tuple[str, ...]
+    """Politeness around an exact word, bare, longer ones first."""
+    phrases: tuple[Phrases, ...]
+    """How people refuse in free text, a language each."""
     promotional: Words
     retention: tuple[Retention, ...]
     notice: str
@@ -212,6 +222,7 @@ def _said(message: str, kind: str) -> str:
 def compiled(table: shape.PackTable) -> Pack:
     """The pack that a checked table describes."""
     texts = table.refusal_text
+    same = {ord(pair[0]): pair[1] for pair in table.folding.same}
     return Pack(
         name=table.name,
         version=f"{table.name}@{table.version}",
@@ -222,14 +233,28 @@ def compiled(table: shape.PackTable) -> Pack:
         refusal_text=texts.add,
         refusal_texts=Words(texts.accepted),
         refusal_hints=Words((*texts.accepted, *texts.other)),
-        refusal_words=frozenset(map(bare, (*table.refusal_words.words, *texts.accepted))),
-        affirmative_words=frozenset(map(bare, table.affirmative_words.words)),
+        refusal_words=_exact((*table.refusal_words.words, *texts.accepted), same),
+        affirmative_words=_exact(table.affirmative_words.words, same),
+        keep_words=_exact(table.keep_words.words, same),
+        help_words=_exact(table.help_words.words, same),
+        same=same,
+        courtesy=tuple(sorted(_exact(table.free_text.courtesy, same), key=lambda word: (-len(word), word))),
+        phrases=tuple(_phrases(language, same) for language in table.free_text.languages.values()),
         promotional=Words(table.promotional.words),
         retention=tuple(_retention(row, table) for row in table.retention),
         notice=table.notice,
         notice_zh=table.notice_zh,
         table=table,
     )
+
+
+def _exact(words: Iterable[str], same: Mapping[int, str]) -> frozenset[str]:
+    return frozenset(bare(plain(word, same)) for word in words)
+
+
+def _phrases(table: shape.LanguageTable, same: Mapping[int, str]) -> Phrases:
+    words = {name: [plain(word, same) for word in listed] for name, listed in table.words.items()}
+    return Phrases(words, table.refuse, table.unless, joined=table.joined, near=table.near)
 
 
 def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:

@@ -154,6 +154,31 @@ class WordsTable(_Table):
     source: Name
 
 
+class FoldingTable(_Table):
+    """Pairs of characters: the first is read as the second."""
+
+    same: tuple[Annotated[str, StringConstraints(min_length=2, max_length=2)], ...]
+    source: Name
+
+
+class LanguageTable(_Table):
+    """How people refuse in free text in one language, in the notation of `rules.phrases`."""
+
+    joined: bool
+    near: dict[str, Annotated[int, Field(ge=1, le=3)]] = {}
+    refuse: Words
+    unless: tuple[Text, ...] = Field(default=(), alias="except")
+    words: dict[Name, Words] = {}
+
+
+class FreeTextTable(_Table):
+    """What a person says who writes none of the exact words."""
+
+    courtesy: tuple[Text, ...] = ()
+    languages: dict[Name, LanguageTable]
+    source: Name
+
+
 class PromotionalTable(_Table):
     """The words that make a text promotional, and what merely contains them."""
 
@@ -298,6 +323,10 @@ class PackTable(_Table):
     refusal_text: RefusalTextTable
     refusal_words: WordsTable
     affirmative_words: WordsTable
+    keep_words: WordsTable
+    help_words: WordsTable
+    folding: FoldingTable
+    free_text: FreeTextTable
     promotional: PromotionalTable
     hours: HoursTable
     classes: dict[Class, ClassTable]
