@@ -23,6 +23,8 @@ MOST = 500
 _REPEAT = "{0,4}"
 _ELEMENT = re.compile(r"(!?)(\^|\$|\.\.\.?|\{[a-z_]+\}|[^{}^$?*!]+)([?*]?)")
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")
+_LATIN = re.compile(r"[a-z]")
+_DRAWN_OUT = re.compile(r"([a-z])\1{2,}")
 _WORDS = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")
 EDGE, GAP = "|", "#"
 """A sentence's end, and what was crossed out, in a view."""
@@ -51,7 +53,8 @@ def spaced(text: str, near: Mapping[str, int]) -> str:
 
     `near`: words that are recognised although misspelt, and by how many letters.
     """
-    words = _WORDS.findall(text.translate(_APOSTROPHES).replace("-", " ").replace("\n", "."))
+    letters = _DRAWN_OUT.sub(r"\1", text.translate(_APOSTROPHES))
+    words = _WORDS.findall(letters.replace("-", " ").replace("\n", "."))
     return f" {EDGE} {' '.join([_recognised(word, near) if word[0].isalnum() else EDGE for word in words])} {EDGE} "
 
 
@@ -97,6 +100,8 @@ class Phrases:
 
     def refuse(self, text: str) -> bool:
         """Whether a plain text says what one of the phrases says, somewhere where no exception covers it."""
+        if not self._joined and _LATIN.search(text) is None:
+            return False
         view = joined(text) if self._joined else spaced(text, self._near)
         if self._refuse.search(view) is None:
             return False
@@ -106,7 +111,10 @@ class Phrases:
 
 def _compiled(phrases: Iterable[str], words: Mapping[str, Sequence[str]], *, joined: bool) -> re.Pattern[str]:
     found = [_phrase(phrase, words, joined=joined) for phrase in phrases]
-    return re.compile("|".join(found) if found else "(?!)")
+    if not found:
+        return re.compile("(?!)")
+    # Every element of a spaced phrase begins with a space: `re` then tries the phrases at those alone.
+    return re.compile("|".join(found) if joined else f"(?= )(?:{'|'.join(found)})")
 
 
 def _phrase(phrase: str, words: Mapping[str, Sequence[str]], *, joined: bool) -> str:
