@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, until_told
 from gateway.settings import Settings
-from gateway.settle.replies import Registry as Owners
+from gateway.settle.owners import Registry as Owners
 from gateway.settle.settle import Settle
 from gateway.stream import Reader
 
@@ -22,6 +22,7 @@ async def settle(settings: Settings) -> None:
             parts.guard,
             parts.appender,
             lambda: _owners(parts),
+            intake=parts.intake(),
             records_days=settings.records_days,
         )
         stop = asyncio.Event()

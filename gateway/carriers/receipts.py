@@ -52,9 +52,9 @@ class ReceiptsIn(_Inbound):
 
 
 class ReplyIn(_Inbound):
-    """One inbound message. `from` is the person, `to` is our port."""
+    """One inbound message. `from` is the person, `to` is our port. Without `id` its content tells it apart."""
 
-    id: Id
+    id: Id | None = None
     sender: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="from")
     port: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="to")
     text: Annotated[str, StringConstraints(max_length=4000)]

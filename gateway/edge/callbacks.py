@@ -2,9 +2,9 @@
 
 A carrier retries a few times and then drops the report for good, so what can be read is taken even when its neighbour
 cannot, and 200 is said only when all that was readable is stored; else 503, and the carrier sends it again (settle
-drops what came twice). An exact refusal word sets a provisional block *before* the carrier is acknowledged
+drops what came twice). A refusal sets a provisional block *before* the carrier is acknowledged
 (MECHANISMS 5), and what was claimed before the block has gone out by then; so a crash of anything behind this line lets
-nothing more through. Settle replaces the block by the event.
+nothing more through. Settle replaces the block by the event. The same holds for free text that refuses, and for `A`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from gateway.carriers.receipts import MAX_ITEMS, ReceiptIn, ReceiptsIn, ReplyIn, normalise
 from gateway.contract.codes import Code
 from gateway.contract.decision import Class, Refusal
-from gateway.contract.ids import subject_of
+from gateway.contract.ids import content_id, subject_of
 from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.edge import acts, bodies
@@ -28,6 +28,7 @@ from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.ledger.appender import FENCE_S
 from gateway.rules import numbers, replies
+from gateway.rules.replies import Meaning
 from gateway.stream.codec import encode
 
 router = routes("carriers")
@@ -121,30 +122,34 @@ def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
     number = numbers.parse(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
     aware = item.at is not None and item.at.tzinfo is not None
+    at = int(item.at.timestamp() * 1000) if item.at is not None and aware else now
     return Reply(
         carrier=carrier,
-        reply_id=item.id,
+        reply_id=item.id or content_id(gate.pepper, subject, item.port, item.text, at),
         sender_number=number,
         subject=subject.hex(),
         port=item.port,
         text=item.text,
-        at=int(item.at.timestamp() * 1000) if item.at is not None and aware else now,
+        at=at,
         received_at=now,
         blocked=bool(refused_scopes(gate, item)),
     )
 
 
 def refused_scopes(gate: Gate, item: ReplyIn) -> list[str]:
-    """What an exact refusal word stops until settle has recorded it; at least what that record will stop.
+    """What a refusal stops until settle has recorded it; at least what that record will stop.
 
     Marketing of the sender on its marketing port; all of the sender on its service port, for which notice was meant is
-    settle's to find; marketing of everybody where the port is nobody's.
+    settle's to find; marketing of everybody where the port is nobody's. `A` stops marketing alone.
     """
     owners = senders_of(gate, item.port)
-    packs = {owner.pack for owner in owners} or set(gate.packs)
-    if not any(replies.refusal(item.text, gate.packs[name]) for name in packs):
-        return []
-    return [_provisional(owner, item.port) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+    names = {owner.pack for owner in owners} & gate.packs.keys() or gate.packs.keys()
+    meanings = {replies.read(item.text, gate.packs[name]).meaning for name in names}
+    if Meaning.REFUSAL in meanings:
+        return [_provisional(owner, item.port) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+    if Meaning.KEEP in meanings:
+        return [events.scope_of(one.id, Class.MARKETING) for one in owners] or [events.scope_of(None, Class.MARKETING)]
+    return []
 
 
 def _provisional(owner: Sender, port: str) -> str:

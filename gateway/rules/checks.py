@@ -66,6 +66,7 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
         for name in sorted(set(names) - set(present)):
             yield (key,), f"{name} is missing"
     yield from _retained(table.retention)
+    yield from _answers(table)
     for name, purpose in table.purposes.items():
         for key, what in _misfits(purpose):
             yield ("purposes", name, key), what
@@ -94,6 +95,22 @@ def _replies(table: shape.PackTable) -> Iterator[Problem]:
                     Phrases(language.words, [phrase], (), joined=language.joined, near={})
                 except PhraseError as fault:
                     yield ("free_text", "languages", name, key), str(fault)
+
+
+def _answers(table: shape.PackTable) -> Iterator[Problem]:
+    """What is answered has a purpose made for it, and a yes grants only what consent can permit."""
+    for key, basis in (("opt_out", Basis.OPT_OUT), ("help", Basis.REQUEST)):
+        purpose = table.purposes.get(getattr(table.answers, key))
+        if purpose is None or purpose.basis is not basis:
+            yield ("answers", key), f"is no purpose on basis {basis.value!r}"
+    permitted = {
+        name for name, one in table.purposes.items() if one.cls is Class.MARKETING and one.basis is Basis.CONSENT
+    }
+    permitted |= {name.partition(".")[0] for name in permitted}
+    for name, purpose in table.purposes.items():
+        for topic in purpose.asks.topics if purpose.asks else ():
+            if topic not in permitted:
+                yield ("purposes", name, "asks"), f"{topic} is no marketing topic that consent permits"
 
 
 def _retained(rows: tuple[shape.RetentionTable, ...]) -> Iterator[Problem]:

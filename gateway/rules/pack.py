@@ -75,6 +75,17 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """What an exact yes in answer to a message is consent to."""
+
+    topics: tuple[str, ...]
+    max_per_week: int
+    valid_s: int
+    within_ms: int
+    """How long after the message the yes may come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """What a message is for, and with it everything the pack asks of the message."""
 
@@ -104,6 +115,10 @@ class Purpose:
     promotional: bool
     exceptions: Words
     """What is not promotional although it contains a promotional word."""
+    refused: shape.Refused
+    """What a refusal in answer to it ends."""
+    asks: Asks | None
+    """Where it is a question: what a yes grants."""
     title: str
     title_zh: str
     example: str
@@ -146,6 +161,8 @@ class Pack:
     """Politeness around an exact word, bare, longer ones first."""
     phrases: tuple[Phrases, ...]
     """How people refuse in free text, a language each."""
+    route_tested_ms: int
+    """How long a test of a port's reply route counts."""
     promotional: Words
     retention: tuple[Retention, ...]
     notice: str
@@ -241,6 +258,7 @@ def compiled(table: shape.PackTable) -> Pack:
         courtesy=tuple(sorted(_exact(table.free_text.courtesy, same), key=lambda word: (-len(word), word))),
         phrases=tuple(_phrases(language, same) for language in table.free_text.languages.values()),
         promotional=Words(table.promotional.words),
+        route_tested_ms=shape.period_ms(table.reply_route.tested_within),
         retention=tuple(_retention(row, table) for row in table.retention),
         notice=table.notice,
         notice_zh=table.notice_zh,
@@ -285,11 +303,17 @@ def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purp
         port_use=of_class.port,
         promotional=of_class.promotional,
         exceptions=Words((*table.promotional.exceptions, *row.names)),
+        refused=row.refused,
+        asks=_asks(row.asks) if row.asks else None,
         title=row.title,
         title_zh=row.title_zh,
         example=row.example,
         source=_source(table, row.source),
     )
+
+
+def _asks(row: shape.AsksTable) -> Asks:
+    return Asks(row.topics, row.max_per_week, shape.period_ms(row.valid) // 1000, shape.period_ms(row.within))
 
 
 def _windows(written: str, row: shape.PurposeTable, table: shape.PackTable) -> Iterator[WindowRule]:

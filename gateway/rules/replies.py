@@ -1,4 +1,4 @@
-"""What an inbound message means: a refusal, an exact yes, "only bills and notices", a call for help, or nothing of these.
+"""What an inbound message means: a refusal, an exact yes, "only bills and notices", a call for help, or none of these.
 
 Pure and bounded: the receiver reads every reply with it before the carrier is answered. A word of the pack's lists
 counts whatever its case, width, spaces, punctuation, emoji or traditional characters, and only where the reply is that

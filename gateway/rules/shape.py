@@ -106,6 +106,8 @@ Written = Annotated[str, AfterValidator(_limit)]
 Windowed = Annotated[str, AfterValidator(_window)]
 Keep = Annotated[str, AfterValidator(_keep)]
 Zone = Annotated[str, AfterValidator(_zone)]
+Refused = Literal["purpose", "marketing", "sender"]
+"""What a refusal in answer to a message ends: its purpose, the sender's marketing, or everything of the sender."""
 ReasonName = Literal["opt_out", "complaint", "dead_number", "manual", "carrier", "regulator"]
 
 
@@ -176,6 +178,33 @@ class FreeTextTable(_Table):
 
     courtesy: tuple[Text, ...] = ()
     languages: dict[Name, LanguageTable]
+    source: Name
+
+
+class AnswerTexts(_Table):
+    """What is answered in one language; `{sender}` is the sender's signature."""
+
+    marketing: Text
+    purpose: Text
+    sender: Text
+    keep: Text
+    help: Text
+
+
+class AnswersTable(_Table):
+    """What the gateway itself answers to a reply: under which purposes, how long it may still do so, in which words."""
+
+    opt_out: Dotted
+    help: Dotted
+    life: Period
+    texts: Annotated[dict[Name, AnswerTexts], Field(min_length=1)]
+    source: Name
+
+
+class ReplyRouteTable(_Table):
+    """How long ago a port's reply route must have been seen to work."""
+
+    tested_within: Period
     source: Name
 
 
@@ -257,6 +286,15 @@ class RetentionTable(_Table):
     source: Name
 
 
+class AsksTable(_Table):
+    """What an exact yes to a question is consent to, and how long after the question it may come."""
+
+    topics: Annotated[tuple[Dotted, ...], Field(min_length=1)]
+    max_per_week: Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+    valid: Period
+    within: Period
+
+
 class PurposeTable(_Table):
     """One purpose: the row of the table a client's developer reads."""
 
@@ -272,6 +310,8 @@ class PurposeTable(_Table):
     quiet: bool
     windows: tuple[Windowed, ...]
     names: tuple[Text, ...] = ()
+    refused: Refused = "purpose"
+    asks: AsksTable | None = None
     source: Name
     title: Text
     title_zh: Text
@@ -327,6 +367,8 @@ class PackTable(_Table):
     help_words: WordsTable
     folding: FoldingTable
     free_text: FreeTextTable
+    answers: AnswersTable
+    reply_route: ReplyRouteTable
     promotional: PromotionalTable
     hours: HoursTable
     classes: dict[Class, ClassTable]
