@@ -38,6 +38,8 @@ RECEIPTS = TypeAdapter(list[ReceiptIn])
 REPLIES = TypeAdapter(list[ReplyIn])
 BLOCKING = 32
 """Blocks on the way at once: a callback of a thousand refusals has its deadline too."""
+READING = 32
+"""Replies read at a time: other requests of this worker have their turn between."""
 NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
 
 
@@ -102,9 +104,13 @@ async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Ta
     items = _items(await request.body(), "replies")
     kept = _readable(bodies.each(REPLIES, ReplyIn, items, b""))
     gate, now = caller.gate, acts.now_ms()
-    inbound = [_reply(gate, carrier, item, now) for item in kept]
-    refusals = [(reply, item) for reply, item in zip(inbound, kept, strict=True) if reply.blocked]
-    fences: list[int] = []
+    inbound, refusals, fences = list[Reply](), list[tuple[Reply, list[str]]](), list[int]()
+    for n, item in enumerate(kept):
+        if n % READING == READING - 1:
+            await asyncio.sleep(0)
+        scopes = refused_scopes(gate, item)
+        inbound.append(_reply(gate, carrier, item, now, blocked=bool(scopes)))
+        refusals += [(inbound[-1], scopes)] if scopes else []
     for start in range(0, len(refusals), BLOCKING):
         fences += await asyncio.gather(*(_block(gate, *one) for one in refusals[start : start + BLOCKING]))
     await asyncio.gather(
@@ -114,11 +120,11 @@ async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Ta
     return Taken(taken=len(kept), unreadable=len(items) - len(kept))
 
 
-async def _block(gate: Gate, reply: Reply, item: ReplyIn) -> int:
-    return await gate.guard.block(bytes.fromhex(reply.subject), refused_scopes(gate, item), reply.token)
+async def _block(gate: Gate, reply: Reply, scopes: list[str]) -> int:
+    return await gate.guard.block(bytes.fromhex(reply.subject), scopes, reply.token)
 
 
-def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
+def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int, *, blocked: bool) -> Reply:
     number = numbers.parse(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
     aware = item.at is not None and item.at.tzinfo is not None
@@ -132,7 +138,7 @@ def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
         text=item.text,
         at=at,
         received_at=now,
-        blocked=bool(refused_scopes(gate, item)),
+        blocked=blocked,
     )
 
 

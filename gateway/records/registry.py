@@ -37,7 +37,8 @@ INSERT INTO reply_routes (sender, port, free, tested_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (sender, port) DO UPDATE SET free = $3, tested_at = $4
 """
 RENEW = """
-UPDATE reply_routes SET tested_at = $3 WHERE sender = $1 AND port = $2 AND tested_at < $3 - interval '1 day'
+UPDATE reply_routes SET tested_at = $3::timestamptz
+WHERE sender = $1 AND port = $2 AND tested_at < $3::timestamptz - interval '1 day'
 """
 OPEN = "SELECT scope FROM breakers WHERE is_open ORDER BY scope"
 PUT_CLIENT = """

@@ -23,6 +23,7 @@ MOST = 500
 _REPEAT = "{0,4}"
 _ELEMENT = re.compile(r"(!?)(\^|\$|\.\.\.?|\{[a-z_]+\}|[^{}^$?*!]+)([?*]?)")
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")
+_BLANK = re.compile(r"[^\S\n]+")
 _LATIN = re.compile(r"[a-z]")
 _DRAWN_OUT = re.compile(r"([a-z])\1{2,}")
 _WORDS = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")
@@ -102,11 +103,15 @@ class Phrases:
         """Whether a plain text says what one of the phrases says, somewhere where no exception covers it."""
         if not self._joined and _LATIN.search(text) is None:
             return False
-        view = joined(text) if self._joined else spaced(text, self._near)
+        if not self._joined:
+            return self._says(spaced(text, self._near), f" {GAP} ")
+        apart = _BLANK.sub(EDGE, text.strip())  # "不要 退订" may be two sentences: whoever may mean a refusal does
+        return self._says(joined(text), GAP) or (EDGE in apart and self._says(joined(apart), GAP))
+
+    def _says(self, view: str, gap: str) -> bool:
         if self._refuse.search(view) is None:
             return False
-        crossed = self._except.sub(GAP if self._joined else f" {GAP} ", view)
-        return self._refuse.search(crossed) is not None
+        return self._refuse.search(self._except.sub(gap, view)) is not None
 
 
 def _compiled(phrases: Iterable[str], words: Mapping[str, Sequence[str]], *, joined: bool) -> re.Pattern[str]:
