@@ -47,7 +47,8 @@ ORDER BY k.n, m.id DESC
 """
 _ANSWERED = """
 SELECT EXISTS (
-    SELECT FROM replies WHERE subject = $1 AND port LIKE $2 || '%' AND received_at > $3 AND meaning = ANY($4::text[])
+    SELECT FROM replies WHERE subject = $1 AND received_at > $4::bigint
+        AND ((starts_with(port, $2) AND meaning = 'affirmation') OR scope = ANY($3::text[]))
 )
 """
 _CONFIRMED = """
@@ -112,9 +113,9 @@ async def sent(conn: Connection, asked: Sequence[tuple[bytes, str]], now_ms: int
     return out
 
 
-async def answered(conn: Connection, subject: bytes, port: str, after_ms: int, meanings: Sequence[str]) -> bool:
-    """Whether the person has said one of these to the port since a time."""
-    found: bool = await conn.fetchval(_ANSWERED, subject, port, after_ms, list(meanings))
+async def answered(conn: Connection, subject: bytes, port: str, scopes: Sequence[str], after_ms: int) -> bool:
+    """Whether the person has said yes to the port, or ended one of these scopes by a reply, since a time."""
+    found: bool = await conn.fetchval(_ANSWERED, subject, port, list(scopes), after_ms)
     return found
 
 

@@ -27,7 +27,8 @@ BUILT_IN = Client(id="assent", senders=("*",), roles=("send",))
 CLIENTS = "SELECT id, key_digests, senders, purposes, roles, quota_per_minute FROM clients ORDER BY id"
 SENDERS = "SELECT id, signature, service_port, marketing_port, pack, cap_per_day, carrier FROM senders ORDER BY id"
 ROUTES = """
-SELECT sender, port, free, extract(epoch FROM tested_at)::bigint AS tested_at FROM reply_routes ORDER BY sender, port
+SELECT sender, port, free, floor(extract(epoch FROM tested_at))::bigint AS tested_at
+FROM reply_routes ORDER BY sender, port
 """
 ATTEST = """
 WITH act AS (

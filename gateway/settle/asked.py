@@ -2,9 +2,9 @@
 
 Owns nothing. A question is a message of a purpose that `asks` in the pack. It is open while it is the last thing the
 port's owner has sent the person from that port (what the gateway itself answers does not count), while its time lasts,
-and until the person answers it by a yes or a refusal. Promises: nothing else becomes consent here; the grant names the
-message that asked, and lifts this sender's opt-outs that are older than the yes, as the person's own act may. The same
-reply again is the same event.
+and until the person answers it: by a yes to that port, or to any port by a refusal of the sender's marketing or more.
+Promises: nothing else becomes consent here; the grant names the message that asked, and lifts this sender's opt-outs
+that are older than the yes, as the person's own act may. The same reply again is the same event.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from typing import Any
 from asyncpg import Pool
 
 from gateway.contract.consent import Event, EventKind
+from gateway.contract.decision import Class
 from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.ledger.appender import Appender
-from gateway.ledger.events import grant
+from gateway.ledger.events import grant, scope_of
 from gateway.records import inbound
 from gateway.records.inbound import Sent
 from gateway.rules.pack import Asks, Pack
-from gateway.rules.replies import Meaning
 from gateway.settle.ending import name_of, told_by
 
 WEIGHT = "solicited_reply"
-ANSWERS = (Meaning.AFFIRMATION.value, Meaning.REFUSAL.value, Meaning.KEEP.value)
 Affirmed = tuple[Reply, Sender, Pack, Sequence[Sent]]
 """A yes, the port's owner with its pack, and the latest messages from that port, newest first."""
 
@@ -83,8 +82,10 @@ async def grant_asked(
             continue
         question, asks = asked
         port = owner.port_named(reply.port) or reply.port
+        scopes = [scope_of(who, cls) for who in (owner.id, None) for cls in (Class.MARKETING, None)]
+        scopes.append(scope_of(owner.id, topic=question.purpose))
         async with pool.acquire() as conn:
-            over = await inbound.answered(conn, bytes.fromhex(reply.subject), port, question.accepted_at, ANSWERS)
+            over = await inbound.answered(conn, bytes.fromhex(reply.subject), port, scopes, question.accepted_at)
         if not over and (reply.subject, question.id) not in open_to:
             open_to.add((reply.subject, question.id))
             found.append((reply, grant_of(reply, owner, pack, question, asks)))
