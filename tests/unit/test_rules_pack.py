@@ -198,6 +198,21 @@ EDITS: dict[str, Edit] = {  # after what, what is replaced, by what, what is sai
         "basis: a relationship needs kinds",
     ),
     "a yes that is a no": ("[affirmative_words]", '"Y", "YES"', '"Y", "R"', "words: 'R' is empty, or refuses"),
+    "a word of two meanings": ("[keep_words]", '["A"]', '["A", "HELP"]', "words: 'HELP' is one of keep_words too"),
+    "a character and itself": ("[folding]", '"訂订"', '"订订"', "same: '订订' is a character and itself"),
+    "a phrase of no notation": (
+        "[free_text.languages.zh]",
+        '"{quit} !{returns}"',
+        '"{quit} !{nothing}"',
+        "refuse: '{quit} !{nothing}': there is no list {nothing}",
+    ),
+    "an answer of no purpose": ("[answers]", '"consent.help"', '"consent.hilfe"', "help: is no purpose on basis"),
+    "a yes to what consent cannot permit": (
+        '[purposes."consent.preferences"]',
+        '["marketing", "invite"]',
+        '["transaction"]',
+        "asks: transaction is no marketing topic",
+    ),
     "a time to keep that is none": ("[[retention]]", '"5 months"', '"153 days"', "keep: not a time to keep such as"),
     "a record without its law": (
         "[[retention]]",
