@@ -13,12 +13,17 @@ import pytest
 import pytest_asyncio
 from edge_app import Running, running
 from opt_in_form import Codes, codes, number
+from settle_world import accepted
 
+from gateway.contract.codes import Code
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.ids import subject_of
 from gateway.contract.wire import Reply
+from gateway.intake import Released, release
 from gateway.ledger.events import grant
-from gateway.records import registry
+from gateway.records import inbound, registry
+from gateway.records.inbound import Due
+from gateway.records.personal import Personal
 from gateway.settle.owners import Registry
 from gateway.settle.settle import Settle
 from gateway.stream import Reader, encode
@@ -27,6 +32,7 @@ pytestmark = pytest.mark.integration
 SERVICE, MARKETING = "10690001", "10690002"
 ACK = "consent.opt_out_ack"
 QUESTION = "是否愿意接收新品与会员资讯？每周至多1条，有效期一年，愿意请回复Y。"
+NO_WAY_OUT = Code.PORT_NO_REPLY_ROUTE
 TOLD: list[dict[str, Any]] = []
 
 
@@ -405,6 +411,15 @@ async def test_no_number_or_text_is_kept_in_the_open(edge: Running) -> None:
         assert "别再给我发了".encode() not in text
 
 
+async def test_an_erased_person_is_answered_no_more(edge: Running) -> None:
+    person, gate = number(), edge.gate
+    subject = subject_of(gate.pepper, person)
+    async with gate.pool.acquire() as conn:
+        await inbound.owe(conn, [Due(f"x-{person}", subject, "acme", ACK, b"", int(time.time() * 1000) + 3_600_000)])
+        await Personal(gate.pool).cancel(subject)
+        assert await conn.fetchval("SELECT count(*) FROM answers_due WHERE subject = $1", subject) == 0
+
+
 # --- the way out -----------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +438,8 @@ async def test_marketing_needs_a_way_out_that_is_free_and_works(edge: Running) -
     await announced(edge, lambda one: one.reply_routes[0].tested_at == int(old.timestamp()))
     assert await send(edge, person, "marketing.promotion") == (403, "port.no_reply_route")
     assert await may(edge, person, "marketing.promotion") == "port.no_reply_route"
+    held = accepted(subject=subject_of(gate.pepper, person).hex(), to=person)
+    assert await release(gate.intake, [held], _noon() + 86_400_000) == [Released("cancelled", NO_WAY_OUT)]
     assert await send(edge, person, "transaction.shipping") == (202, None)
     assert await replied(edge, number(), "thanks") == ("other", None)  # it works: somebody got through
     await announced(edge, lambda one: one.reply_routes[0].tested_at > old.timestamp() + 86_400)
