@@ -157,6 +157,9 @@ END_TO_END_SECONDS = Spread(
     "assent_end_to_end_seconds", "Acceptance to final status, seconds, by class.", "cls", buckets=SLOW
 )
 REPLIES = Count("assent_replies_total", "Replies, by what they mean.", "meaning")
+ANSWERS = Count(
+    "assent_answers_total", "Acknowledgements of opt-outs and answers to HELP: sent, or why not.", "purpose", "outcome"
+)
 SETTLE_BATCH = Spread("assent_settle_batch_rows", "Rows in one settle transaction.", buckets=SIZES)
 SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=(*FAST, 5.0))
 REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier's refusal or a cancellation.")

@@ -21,14 +21,9 @@ from gateway.ledger.sequencer import CHECKPOINT, Log, Sequencer
 from gateway.ledger.tiles import Tiles
 from loadtests.figures import Figure
 from loadtests.meter import rss_mb
+from loadtests.people import EVENTS
 from loadtests.say import Teller
 
-FILL = """
-INSERT INTO consent_events (seq, event_id, at, subject, kind, version, tag, commitment)
-SELECT n, n::text, timestamptz '2026-01-01 00:00:00+00' + n * interval '1 millisecond', NULL, 'grant', 1,
-    substring(sha256(('t' || n)::bytea) FOR 16), sha256(('c' || n)::bytea)
-FROM generate_series($1::bigint, $2::bigint) AS n
-"""
 ONE = "SELECT seq, version, at, tag, commitment FROM consent_events WHERE seq = $1"
 PROOFS = 1_000
 SMALL = 10_000
@@ -70,7 +65,7 @@ async def measure(dsn: str, folder: Path, entries: int, teller: Teller) -> list[
 async def _grow(connection: Any, sequencer: Sequencer, size: int, to: int) -> float:
     """Commit entries, then sign them; the seconds that signing took."""
     async with connection.transaction():
-        await connection.execute(FILL, size + 1, to, timeout=600.0)
+        await connection.execute(EVENTS, size + 1, to, timeout=600.0)
         await connection.execute("UPDATE ledger_head SET seq = $1", to)
     began = time.monotonic()
     while await sequencer.sequence(connection):
@@ -106,7 +101,7 @@ async def _wait(dsn: str, connection: Any, log: Log, entries: int) -> list[float
     await asyncio.sleep(0.5)
     for n in range(1, ACKNOWLEDGED + 1):
         async with connection.transaction():
-            await connection.execute(FILL, entries + n, entries + n)
+            await connection.execute(EVENTS, entries + n, entries + n)
             await connection.execute("UPDATE ledger_head SET seq = $1", entries + n)
         began = time.monotonic()
         while int(published.read_bytes().split(b"\n")[1]) < entries + n:  # noqa: ASYNC110 - a file tells nobody

@@ -7,6 +7,7 @@ import re
 import secrets as random
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -88,6 +89,29 @@ async def add_sender(settings: Settings, name: str, fields: Mapping[str, Any], *
         if wanted.id in known:
             wanted = wanted.model_copy(update={"carrier": known[wanted.id].carrier})
         await registry.put_sender(connection, wanted)
+
+
+async def attest_route(
+    settings: Settings, name: str, port: str, *, free: bool, tested_at: datetime | None, by: str
+) -> None:
+    """Record that replies to a sender's port are free (or not) and when one was seen to arrive; none: now.
+
+    Raises Declined.
+    """
+    now = datetime.now(UTC)
+    at = now if tested_at is None else tested_at if tested_at.tzinfo else tested_at.replace(tzinfo=UTC)
+    if at > now + timedelta(minutes=1):
+        raise Declined("--tested-at lies ahead: attest what has been seen")
+    if not by.strip():
+        raise Declined("--by names who attests")
+    async with connection_of(settings) as connection:
+        known = {one.id: one for one in (await registry.load(connection)).senders}
+        sender = known.get(name)
+        if sender is None:
+            raise Declined(f"no sender {name}; there are: {', '.join(known) or 'none yet'}")
+        if port not in (sender.service_port, sender.marketing_port):
+            raise Declined(f"--port is one of this sender's: {sender.service_port}, {sender.marketing_port}")
+        await registry.attest(connection, name, port, free=free, tested_at=at, by=by)
 
 
 async def add_form(settings: Settings, text: bytes) -> Form:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, queried_carriers, until_told
 from gateway.assemble.webhooks import sending
 from gateway.settings import Settings
-from gateway.settle.replies import Registry as Owners
+from gateway.settle.owners import Registry as Owners
 from gateway.settle.settle import Settle
 from gateway.stream import Reader
 
@@ -29,6 +29,7 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
             parts.guard,
             parts.appender,
             lambda: _owners(parts),
+            intake=parts.intake(),
             records_days=settings.records_days,
             asked=queried_carriers(settings),
         )

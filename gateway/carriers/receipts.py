@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from gateway.contract.decision import Cause, Status
 from gateway.contract.wire import Receipt
@@ -51,10 +51,15 @@ class ReceiptsIn(Inbound):
     receipts: Annotated[list[ReceiptIn], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
-class ReplyIn(Inbound):
-    """One inbound message. `from` is the person, `to` is our port."""
+def _named(value: Any) -> Any:
+    """A blank id is none: it may not cost the reply."""
+    return None if isinstance(value, str) and not value.strip() else value
 
-    id: Id
+
+class ReplyIn(Inbound):
+    """One inbound message. `from` is the person, `to` is our port. Without `id` its content tells it apart."""
+
+    id: Annotated[Id | None, BeforeValidator(_named)] = None
     sender: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="from")
     port: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="to")
     text: Annotated[str, StringConstraints(max_length=4000)]

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415, D412 - imports wait until a command runs; examples are shown as they are written
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -83,6 +84,30 @@ def sender_add(
     }
     run_to_end(registering.add_sender(settings_of(home), name, fields, replace=replace), brief=True)
     typer.echo(f"sender {name} is there")
+
+
+@senders.command("attest")
+def sender_attest(
+    name: Annotated[str, typer.Argument(help="The sender.")],
+    port: Annotated[str, typer.Option(help="Its port that was tested.")],
+    by: Annotated[str, typer.Option(help="Who attests it.")],
+    tested_at: Annotated[datetime | None, typer.Option(help="When a reply to it arrived (UTC); none: now.")] = None,
+    free: Annotated[bool, typer.Option("--free/--not-free", help="Whether a reply costs the person nothing.")] = True,
+    home: Home = HERE,
+) -> None:
+    """Attest that replies to a port are free and arrive (回复通道). Marketing needs it, renewed within 30 days.
+
+    Every reply that arrives renews the time; that it is free stands until somebody attests otherwise.
+
+    Example:
+
+        assent sender attest acme --port 10690002 --by li.lei
+    """
+    from gateway.assemble import registering
+
+    work = registering.attest_route(settings_of(home), name, port, free=free, tested_at=tested_at, by=by)
+    run_to_end(work, brief=True)
+    typer.echo(f"sender {name}: replies to {port} are attested {'free' if free else 'not free'}")
 
 
 @consent_forms.command("add")

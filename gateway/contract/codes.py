@@ -31,6 +31,7 @@ class Code(StrEnum):
     RECIPIENT_INVALID = "recipient.invalid"
     TEMPLATE_UNKNOWN = "template.unknown"
     PORT_USE = "port.use"
+    PORT_NO_REPLY_ROUTE = "port.no_reply_route"
     CONTENT_SIGNATURE = "content.signature"
     CONTENT_BRACKETS = "content.brackets"
     CONTENT_REFUSAL_TEXT = "content.refusal_text"
@@ -107,6 +108,12 @@ MEANINGS: dict[Code, Meaning] = {
         "The port is not for this class of message",
         "Leave `port` out, or name the sender's port for this class (one port, one use).",
         "一端一用：请省略 port，或使用该类别对应的端口号。",
+    ),
+    Code.PORT_NO_REPLY_ROUTE: Meaning(
+        403,
+        "The port's reply route is not attested free and working",
+        "Test that a reply to the port costs nothing and arrives; the operator records it with `assent sender attest`.",
+        "该端口的退订回复通道未经证明免费且可用：请测试后由管理员执行 assent sender attest 登记。",
     ),
     Code.CONTENT_SIGNATURE: Meaning(
         422,

@@ -20,6 +20,16 @@ def subject_of(pepper: bytes, number: str) -> bytes:
     return hmac.digest(pepper, number.encode(), hashlib.sha256)[:16]
 
 
+CONTENT = "content:"
+"""What begins the id of a reply to which its carrier gave none."""
+
+
+def content_id(pepper: bytes, subject: bytes, port: str, text: str, at_ms: int) -> str:
+    """An id for a reply without one: a keyed digest of who wrote what to which port, and when (Unix ms)."""
+    told = b"\0".join((b"reply", subject, port.encode(), text.encode("utf-8", "surrogatepass")))
+    return f"{CONTENT}{hmac.digest(pepper, told, hashlib.sha256).hex()[:32]}:{at_ms}"
+
+
 def lane_of(digest: bytes) -> int:
     """The lane of a subject or of any other keyed digest."""
     return digest[0] & 15

@@ -46,6 +46,17 @@ class Client(BaseModel):
     quota_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
 
 
+class ReplyRoute(BaseModel):
+    """The way back from a port, as attested: whether a reply is free, and when one was last seen to arrive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: str
+    free: bool
+    tested_at: int
+    """Unix seconds."""
+
+
 class Sender(BaseModel):
     """A brand: its signature without brackets, one port per use, its pack and caps."""
 
@@ -59,10 +70,16 @@ class Sender(BaseModel):
     cap_per_day: Annotated[int, Field(ge=1)] | None = None
     carrier: str | None = None
     """The carrier that delivers for this sender; none means the process's default."""
+    reply_routes: tuple[ReplyRoute, ...] = ()
 
     def port_for(self, cls: Class) -> str:
         """The port whose registered use fits the class (一端一用)."""
         return self.marketing_port if cls is Class.MARKETING else self.service_port
+
+    def way_out_until_ms(self, port: str, counts_ms: int) -> int:
+        """Until when (Unix ms) a port is known to lead back for free; 0: it is not. `counts_ms`: a test's life."""
+        found = [route.tested_at for route in self.reply_routes if route.port == port and route.free]
+        return max(found, default=0) and max(found) * 1000 + counts_ms
 
     def port_named(self, number: str) -> str | None:
         """This sender's port that a number names: the port itself, or with digits that a carrier appended to it."""

@@ -2,9 +2,9 @@
 
 A carrier retries a few times and then drops the report for good, so what can be read is taken even when its neighbour
 cannot, and 200 is said only when all that was readable is stored; else 503, and the carrier sends it again (settle
-drops what came twice). An exact refusal word sets a provisional block *before* the carrier is acknowledged
+drops what came twice). A refusal sets a provisional block *before* the carrier is acknowledged
 (MECHANISMS 5), and what was claimed before the block has gone out by then; so a crash of anything behind this line lets
-nothing more through. Settle replaces the block by the event.
+nothing more through. Settle replaces the block by the event. The same holds for free text that refuses, and for `A`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from gateway.carriers.receipts import MAX_ITEMS, ReceiptIn, ReceiptsIn, ReplyIn, normalise
 from gateway.contract.codes import Code
 from gateway.contract.decision import Class, Refusal
-from gateway.contract.ids import subject_of
+from gateway.contract.ids import content_id, subject_of
 from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.edge import acts, bodies
@@ -28,6 +28,7 @@ from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.ledger.appender import FENCE_S
 from gateway.rules import numbers, replies
+from gateway.rules.replies import Meaning
 from gateway.stream.codec import encode
 
 router = routes("carriers")
@@ -37,6 +38,8 @@ RECEIPTS = TypeAdapter(list[ReceiptIn])
 REPLIES = TypeAdapter(list[ReplyIn])
 BLOCKING = 32
 """Blocks on the way at once: a callback of a thousand refusals has its deadline too."""
+READING = 32
+"""Replies read at a time: other requests of this worker have their turn between."""
 NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
 
 
@@ -101,9 +104,13 @@ async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Ta
     items = _items(await request.body(), "replies")
     kept = _readable(bodies.each(REPLIES, ReplyIn, items, b""))
     gate, now = caller.gate, acts.now_ms()
-    inbound = [_reply(gate, carrier, item, now) for item in kept]
-    refusals = [(reply, item) for reply, item in zip(inbound, kept, strict=True) if reply.blocked]
-    fences: list[int] = []
+    inbound, refusals, fences = list[Reply](), list[tuple[Reply, list[str]]](), list[int]()
+    for n, item in enumerate(kept):
+        if n % READING == READING - 1:
+            await asyncio.sleep(0)
+        scopes = refused_scopes(gate, item)
+        inbound.append(_reply(gate, carrier, item, now, blocked=bool(scopes)))
+        refusals += [(inbound[-1], scopes)] if scopes else []
     for start in range(0, len(refusals), BLOCKING):
         fences += await asyncio.gather(*(_block(gate, *one) for one in refusals[start : start + BLOCKING]))
     await asyncio.gather(
@@ -113,38 +120,42 @@ async def take_replies(caller: Asking, carrier: Carrier, request: Request) -> Ta
     return Taken(taken=len(kept), unreadable=len(items) - len(kept))
 
 
-async def _block(gate: Gate, reply: Reply, item: ReplyIn) -> int:
-    return await gate.guard.block(bytes.fromhex(reply.subject), refused_scopes(gate, item), reply.token)
+async def _block(gate: Gate, reply: Reply, scopes: list[str]) -> int:
+    return await gate.guard.block(bytes.fromhex(reply.subject), scopes, reply.token)
 
 
-def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int) -> Reply:
+def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int, *, blocked: bool) -> Reply:
     number = numbers.parse(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
     aware = item.at is not None and item.at.tzinfo is not None
+    at = int(item.at.timestamp() * 1000) if item.at is not None and aware else now
     return Reply(
         carrier=carrier,
-        reply_id=item.id,
+        reply_id=item.id or content_id(gate.pepper, subject, item.port, item.text, at),
         sender_number=number,
         subject=subject.hex(),
         port=item.port,
         text=item.text,
-        at=int(item.at.timestamp() * 1000) if item.at is not None and aware else now,
+        at=at,
         received_at=now,
-        blocked=bool(refused_scopes(gate, item)),
+        blocked=blocked,
     )
 
 
 def refused_scopes(gate: Gate, item: ReplyIn) -> list[str]:
-    """What an exact refusal word stops until settle has recorded it; at least what that record will stop.
+    """What a refusal stops until settle has recorded it; at least what that record will stop.
 
     Marketing of the sender on its marketing port; all of the sender on its service port, for which notice was meant is
-    settle's to find; marketing of everybody where the port is nobody's.
+    settle's to find; marketing of everybody where the port is nobody's. `A` stops marketing alone.
     """
     owners = senders_of(gate, item.port)
-    packs = {owner.pack for owner in owners} or set(gate.packs)
-    if not any(replies.refusal(item.text, gate.packs[name]) for name in packs):
-        return []
-    return [_provisional(owner, item.port) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+    names = {owner.pack for owner in owners} & gate.packs.keys() or gate.packs.keys()
+    meanings = {replies.read(item.text, gate.packs[name]).meaning for name in names}
+    if Meaning.REFUSAL in meanings:
+        return [_provisional(owner, item.port) for owner in owners] or [events.scope_of(None, Class.MARKETING)]
+    if Meaning.KEEP in meanings:
+        return [events.scope_of(one.id, Class.MARKETING) for one in owners] or [events.scope_of(None, Class.MARKETING)]
+    return []
 
 
 def _provisional(owner: Sender, port: str) -> str:

@@ -34,6 +34,8 @@ class Route:
     pack: Pack
     purpose: Purpose
     plan: Plan
+    way_out_ms: int | None = None
+    """Where the port must lead back: until when (Unix ms) it is known to."""
 
 
 class Prepared(NamedTuple):
@@ -89,7 +91,10 @@ class Routes:
             return Refusal(Code.REQUEST_INVALID, "purpose: not a purpose of this sender's pack; see GET /v1/purposes")
         if not matches(client.purposes, name):
             return Refusal(Code.CLIENT_FORBIDDEN, "purpose: not one of this client's purposes")
-        return Route(sender, pack, purpose, plan(pack, sender, name))
+        way_out_ms = None
+        if purpose.port_use == "marketing":
+            way_out_ms = sender.way_out_until_ms(sender.port_for(purpose.cls), pack.route_tested_ms)
+        return Route(sender, pack, purpose, plan(pack, sender, name), way_out_ms)
 
 
 def ms(at: datetime) -> int:
@@ -115,6 +120,7 @@ def prepare(request: SendRequest, route: Route, now_ms: int) -> Prepared | Refus
         and request.not_before is None
         and not route.purpose.quiet
         and request.request is None
+        and route.way_out_ms is None
     ):
         return _unrequested(route) or Prepared(request, route, number, body, port, None, now_ms + DAY_MS)
     return _timed(request, route, number, body, port, now_ms)
@@ -157,6 +163,14 @@ def request_fault(request: SendRequest, route: Route, now_ms: int) -> Refusal | 
     return None
 
 
+def way_out_fault(route: Route, now_ms: int) -> Refusal | None:
+    """Marketing goes only from a port whose reply route is attested free and was seen to work lately (Order 31)."""
+    if route.way_out_ms is None or now_ms < route.way_out_ms:
+        return None
+    port = route.sender.port_for(route.purpose.cls)
+    return Refusal(Code.PORT_NO_REPLY_ROUTE, f"port: replies to {port} are not attested free and tested lately")
+
+
 def expiry_fault(request: SendRequest, now_ms: int) -> Refusal | None:
     """`expires_at` lies ahead and after `not_before`; `not_before` at most 30 days ahead."""
     expires = None if request.expires_at is None else ms(request.expires_at)
@@ -192,7 +206,8 @@ def due(
 def _timed(
     request: SendRequest, route: Route, number: str, body: Content, port: str, now_ms: int
 ) -> Prepared | Refusal:
-    release, late = None, expiry_fault(request, now_ms) or request_fault(request, route, now_ms)
+    release = None
+    late = way_out_fault(route, now_ms) or expiry_fault(request, now_ms) or request_fault(request, route, now_ms)
     if late is None:
         release, late = due(request, route, now_ms)
     if late is not None and request.idempotency_key is None:
@@ -205,7 +220,7 @@ def trace(request: SendRequest, route: Route, now_ms: int) -> Iterator[tuple[str
     """Each rule that needs no I/O with its verdict, without stopping: for /v1/messages/check."""
     yield "recipient", Refusal(Code.RECIPIENT_INVALID) if numbers.parse(request.to) is None else None
     port = route.sender.port_for(route.purpose.cls)
-    yield "port", Refusal(Code.PORT_USE) if request.port not in {None, port} else None
+    yield "port", Refusal(Code.PORT_USE) if request.port not in {None, port} else way_out_fault(route, now_ms)
     body = misshapen(request) or content.compose(request.text or "", route.sender, route.purpose, route.pack)
     yield "content", body if isinstance(body, Refusal) else None
     yield "expiry", expiry_fault(request, now_ms)

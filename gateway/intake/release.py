@@ -15,7 +15,7 @@ from gateway.guard import Ask, GuardUnavailable, Mode, Verdict, VoidAsk, long_wi
 from gateway.intake.answer import basis_of
 from gateway.intake.digests import text_hash, used_digest
 from gateway.intake.intake import Intake
-from gateway.intake.prepare import DAY_MS, Route
+from gateway.intake.prepare import DAY_MS, Route, way_out_fault
 from gateway.rules import hours
 from gateway.stream import StreamBusy, encode
 
@@ -55,7 +55,7 @@ async def release(intake: Intake, messages: Sequence[Accepted], now_ms: int) -> 
     if not intake.cfg.fresh:
         return out
     try:
-        waiting = _ready(intake, messages, now_ms, out)
+        waiting = await _answerable(intake, _ready(intake, messages, now_ms, out), now_ms, out)
         verdicts = await intake.admit([_ask(intake, one, now_ms) for one in waiting])
         going = await _judge(intake, waiting, verdicts, now_ms, out)
         await _publish(intake, going, out)
@@ -81,6 +81,19 @@ def _ready(intake: Intake, messages: Sequence[Accepted], now_ms: int, out: list[
             continue
         waiting.append(Waiting(at, message, route, bytes.fromhex(message.subject)))
     return waiting
+
+
+async def _answerable(intake: Intake, waiting: list[Waiting], now_ms: int, out: list[Released]) -> list[Waiting]:
+    """Those whose port still leads back; the others are over."""
+    kept = []
+    for one in waiting:
+        lost = way_out_fault(one.route, now_ms)
+        if lost is None:
+            kept.append(one)
+            continue
+        await intake.guard.void([VoidAsk(one.message.id, one.subject)], lost.code)
+        out[one.at] = Released("cancelled", lost.code)
+    return kept
 
 
 def _ask(intake: Intake, one: Waiting, now_ms: int) -> Ask:

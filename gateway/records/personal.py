@@ -1,8 +1,8 @@
 """What message rows and replies say about one person, for their own rights.
 
-Reads `messages` and `replies`; deletes from `replies` and `webhooks` alone. Rows of messages hold no number and no
-text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds and windows still
-find a message by it.
+Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due` alone. Rows of messages
+hold no number and no text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds
+and windows still find a message by it.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class Personal:
         await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
 
     async def cancel(self, subject: bytes) -> None:
-        """Delete what waits for the person's own confirmation: an opt-in asked for before the erasure."""
+        """Delete what waits: an opt-in to be confirmed, an answer to be sent."""
         await self._fetch("DELETE FROM opt_ins WHERE subject = $1", subject)
+        await self._fetch("DELETE FROM answers_due WHERE subject = $1", subject)
 
     async def _fetch(self, query: str, *args: object) -> list[Record]:
         async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:

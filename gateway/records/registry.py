@@ -1,4 +1,4 @@
-"""Clients, senders and breakers in PostgreSQL: the truth behind the `cfg` value that every process polls.
+"""Clients, senders, reply routes and breakers in PostgreSQL: the truth behind the `cfg` value that every process polls.
 
 The ledger process reads all of it each 500 ms (`load`), so a change is effective within seconds everywhere. A breaker's
 position and the act that set it (who, why) are written in one transaction: neither is ever there without the other.
@@ -7,13 +7,13 @@ API keys are never stored, only their HMAC-SHA256 under the pepper.
 
 import hashlib
 import hmac
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import asyncpg
 
 from gateway.contract.ids import LANES
-from gateway.contract.registry import Client, Registry, Sender
+from gateway.contract.registry import Client, Registry, ReplyRoute, Sender
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -26,6 +26,21 @@ BUILT_IN = Client(id="assent", senders=("*",), roles=("send",))
 
 CLIENTS = "SELECT id, key_digests, senders, purposes, roles, quota_per_minute FROM clients ORDER BY id"
 SENDERS = "SELECT id, signature, service_port, marketing_port, pack, cap_per_day, carrier FROM senders ORDER BY id"
+ROUTES = """
+SELECT sender, port, free, floor(extract(epoch FROM tested_at))::bigint AS tested_at
+FROM reply_routes ORDER BY sender, port
+"""
+ATTEST = """
+WITH act AS (
+    INSERT INTO reply_route_acts (sender, port, free, tested_at, attested_by) VALUES ($1, $2, $3, $4, $5)
+)
+INSERT INTO reply_routes (sender, port, free, tested_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (sender, port) DO UPDATE SET free = $3, tested_at = $4
+"""
+RENEW = """
+UPDATE reply_routes SET tested_at = $3::timestamptz
+WHERE sender = $1 AND port = $2 AND tested_at < $3::timestamptz - interval '1 day'
+"""
 OPEN = "SELECT scope FROM breakers WHERE is_open ORDER BY scope"
 PUT_CLIENT = """
 INSERT INTO clients (id, key_digests, senders, purposes, roles, quota_per_minute) VALUES ($1, $2, $3, $4, $5, $6)
@@ -68,12 +83,19 @@ async def load(connection: "Connection | asyncpg.Pool[asyncpg.Record]") -> Regis
     clients = await connection.fetch(CLIENTS, timeout=TIMEOUT_S)
     senders = await connection.fetch(SENDERS, timeout=TIMEOUT_S)
     breakers = await connection.fetch(OPEN, timeout=TIMEOUT_S)
+    routes = await connection.fetch(ROUTES, timeout=TIMEOUT_S)
     return Registry(
         lanes=LANES,
         clients=(BUILT_IN, *(Client.model_validate(dict(row)) for row in clients if row["id"] != BUILT_IN.id)),
-        senders=tuple(Sender.model_validate(dict(row)) for row in senders),
+        senders=tuple(_sender(row, routes) for row in senders),
         breakers=tuple(row["scope"] for row in breakers),
     )
+
+
+def _sender(row: asyncpg.Record, routes: "list[asyncpg.Record]") -> Sender:
+    own = [route for route in routes if route["sender"] == row["id"]]
+    attested = tuple(ReplyRoute(port=one["port"], free=one["free"], tested_at=one["tested_at"]) for one in own)
+    return Sender.model_validate({**row, "reply_routes": attested})
 
 
 async def put_client(connection: Connection, client: Client) -> None:
@@ -105,6 +127,21 @@ async def put_sender(connection: Connection, sender: Sender) -> None:
         sender.carrier,
         timeout=TIMEOUT_S,
     )
+
+
+async def attest(connection: Connection, sender: str, port: str, *, free: bool, tested_at: datetime, by: str) -> None:
+    """Record how replies to a sender's port fare, and who says so; the act is kept for good."""
+    if not by.strip():
+        raise ValueError("somebody attests")
+    await connection.execute(ATTEST, sender, port, free, tested_at, by, timeout=TIMEOUT_S)
+
+
+async def renew(connection: Connection, sender: str, port: str, at: datetime) -> None:
+    """A reply arrived on the port: its route works. That it is free was attested, or there is nothing to renew.
+
+    At most once a day, for each change is announced to every process.
+    """
+    await connection.execute(RENEW, sender, port, at, timeout=TIMEOUT_S)
 
 
 async def set_breaker(connection: Connection, scope: str, *, is_open: bool, by: str, reason: str) -> None:
@@ -139,7 +176,7 @@ async def seed_demo(connection: Connection, pepper: bytes) -> None:
             roles=("carrier:http", "carrier:simulator"),
         ),
     )
-    await put_sender(
-        connection,
-        Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002", pack="cn"),
-    )
+    acme = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002", pack="cn")
+    await put_sender(connection, acme)
+    for port in (acme.service_port, acme.marketing_port):
+        await attest(connection, acme.id, port, free=True, tested_at=datetime.now(UTC), by="assent prepare")

@@ -254,26 +254,3 @@ async def paid(conn: Connection, table: str, ids: Sequence[str]) -> None:
     if table not in ("refunds_due", "suppressions_due"):
         raise ValueError(table)
     await conn.execute(f"DELETE FROM {table} WHERE id = ANY($1::uuid[])", list(ids))  # noqa: S608 - one of two names
-
-
-# --- replies -------------------------------------------------------------------------------------------------------
-
-
-async def keep_replies(conn: Connection, replies: Sequence[tuple[Any, ...]]) -> None:
-    """Store (carrier, reply id, subject, port, meaning, scope, at, received at); a reply known already stays."""
-    await conn.executemany(
-        "INSERT INTO replies (carrier, reply_id, subject, port, meaning, scope, at, received_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        replies,
-    )
-
-
-async def last_purpose(conn: Connection, subject: bytes, port: str) -> tuple[str, str] | None:
-    """Sender and purpose of the last message to a person from a port."""
-    row = await conn.fetchrow(
-        "SELECT o.sender, o.purpose FROM messages m JOIN message_origins o ON o.id = m.origin "
-        "WHERE m.subject = $1 AND o.port = $2 ORDER BY m.id DESC LIMIT 1",
-        subject,
-        port,
-    )
-    return None if row is None else (row["sender"], row["purpose"])

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class
 from gateway.rules import shape
+from gateway.rules.phrases import PhraseError, Phrases
 from gateway.rules.wording import bare
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -54,6 +55,7 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
     for word in table.affirmative_words.words:
         if not bare(word) or bare(word) in refusing:
             yield ("affirmative_words", "words"), f"{word!r} is empty, or refuses"
+    yield from _replies(table)
     needed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
         "classes": (Class, table.classes),
         "kinds": (Kind, table.kinds),
@@ -64,9 +66,51 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
         for name in sorted(set(names) - set(present)):
             yield (key,), f"{name} is missing"
     yield from _retained(table.retention)
+    yield from _answers(table)
     for name, purpose in table.purposes.items():
         for key, what in _misfits(purpose):
             yield ("purposes", name, key), what
+
+
+def _replies(table: shape.PackTable) -> Iterator[Problem]:
+    """One word has one meaning, a pair two characters, and phrases their notation."""
+    meant: dict[str, str] = {}
+    exact = {
+        "refusal_words": table.refusal_words.words,
+        "affirmative_words": table.affirmative_words.words,
+        "keep_words": table.keep_words.words,
+        "help_words": table.help_words.words,
+    }
+    for key, words in exact.items():
+        for word in words:
+            if meant.setdefault(bare(word), key) != key:
+                yield (key, "words"), f"{word!r} is one of {meant[bare(word)]} too"
+    for pair in table.folding.same:
+        if pair[0] == pair[1]:
+            yield ("folding", "same"), f"{pair!r} is a character and itself"
+    for name, language in table.free_text.languages.items():
+        for key, phrases in (("refuse", language.refuse), ("except", language.unless)):
+            for phrase in phrases:
+                try:
+                    Phrases(language.words, [phrase], (), joined=language.joined, near={})
+                except PhraseError as fault:
+                    yield ("free_text", "languages", name, key), str(fault)
+
+
+def _answers(table: shape.PackTable) -> Iterator[Problem]:
+    """What is answered has a purpose made for it, and a yes grants only what consent can permit."""
+    for key, basis in (("opt_out", Basis.OPT_OUT), ("help", Basis.REQUEST)):
+        purpose = table.purposes.get(getattr(table.answers, key))
+        if purpose is None or purpose.basis is not basis:
+            yield ("answers", key), f"is no purpose on basis {basis.value!r}"
+    permitted = {
+        name for name, one in table.purposes.items() if one.cls is Class.MARKETING and one.basis is Basis.CONSENT
+    }
+    permitted |= {name.partition(".")[0] for name in permitted}
+    for name, purpose in table.purposes.items():
+        for topic in purpose.asks.topics if purpose.asks else ():
+            if topic not in permitted:
+                yield ("purposes", name, "asks"), f"{topic} is no marketing topic that consent permits"
 
 
 def _retained(rows: tuple[shape.RetentionTable, ...]) -> Iterator[Problem]:

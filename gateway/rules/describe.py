@@ -33,6 +33,12 @@ def describe(pack: Pack) -> dict[str, Any]:
         },
         "refusal_words": list(table.refusal_words.words),
         "affirmative_words": list(table.affirmative_words.words),
+        "keep_words": list(table.keep_words.words),
+        "help_words": list(table.help_words.words),
+        "reply_route": {
+            "tested_within_s": pack.route_tested_ms // 1000,
+            "source": _source(pack.source(table.reply_route.source)),
+        },
         "relationships": [
             {
                 "kind": kind.value,
@@ -63,8 +69,24 @@ def _purpose(purpose: Purpose, pack: Pack) -> dict[str, Any]:
         "windows": [_window(rule, purpose, pack) for rule in purpose.windows],
         "same_text_s": purpose.same_text_ms // 1000 or None,
         "port": purpose.port_use,
+        "refused": purpose.refused,
+        "asks": _asks(purpose),
         "example": purpose.example,
         "source": _source(purpose.source),
+    }
+
+
+def _asks(purpose: Purpose) -> dict[str, Any] | None:
+    """What an exact yes in answer to it is consent to; none where it is no question."""
+    asks = purpose.asks
+    if asks is None:
+        return None
+    within_s = asks.within_ms // 1000
+    return {
+        "topics": list(asks.topics),
+        "max_per_week": asks.max_per_week,
+        "valid_s": asks.valid_s,
+        "within_s": within_s,
     }
 
 

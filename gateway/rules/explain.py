@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.rules.pack import Pack, Purpose, Source
 from gateway.rules.plan import window_name
-from gateway.rules.shape import RuleName
+from gateway.rules.shape import PackTable, RuleName
 
 
 class RuleInfo(NamedTuple):
@@ -75,7 +75,7 @@ def _sources(name: str, purpose: Purpose, pack: Pack) -> list[Source]:
     """The sources that the purpose, its class or the pack's own tables give for a rule."""
     table = pack.table
     named = {
-        "port": (table.classes[purpose.cls].source,),
+        "port": (table.classes[purpose.cls].source, *_way_out(purpose, table)),
         "content": (table.signature.source, table.refusal_text.source, table.promotional.source, table.length.source),
         "quiet_hours": (table.hours.source,),
     }
@@ -84,6 +84,10 @@ def _sources(name: str, purpose: Purpose, pack: Pack) -> list[Source]:
     if name == "same_text":
         return [purpose.same_text_source] if purpose.same_text_source else []
     return [pack.source(source) for source in named.get(name, ())]
+
+
+def _way_out(purpose: Purpose, table: PackTable) -> tuple[str, ...]:
+    return (table.reply_route.source,) if purpose.port_use == "marketing" else ()
 
 
 def _applies(name: str, purpose: Purpose) -> bool:

@@ -7,7 +7,7 @@ does not start. Nothing here, or in any other module of this room, knows a purpo
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class, Reason
 from gateway.rules import checks, lines, shape
+from gateway.rules.phrases import Phrases, plain
 from gateway.rules.wording import Words, bare
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """What an exact yes in answer to a message is consent to."""
+
+    topics: tuple[str, ...]
+    max_per_week: int
+    valid_s: int
+    within_ms: int
+    """How long after the message the yes may come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """What a message is for, and with it everything the pack asks of the message."""
 
@@ -103,6 +115,10 @@ class Purpose:
     promotional: bool
     exceptions: Words
     """What is not promotional although it contains a promotional word."""
+    refused: shape.Refused
+    """What a refusal in answer to it ends."""
+    asks: Asks | None
+    """Where it is a question: what a yes grants."""
     title: str
     title_zh: str
     example: str
@@ -136,6 +152,17 @@ class Pack:
     """What a person writes to refuse, bare (see `wording.bare`)."""
     affirmative_words: frozenset[str]
     """What a person writes to confirm an opt-in of theirs, bare; never a refusal word."""
+    keep_words: frozenset[str]
+    """What ends promotions and keeps notices, bare."""
+    help_words: frozenset[str]
+    same: Mapping[int, str]
+    """Characters read as others, for `str.translate`."""
+    courtesy: tuple[str, ...]
+    """Politeness around an exact word, bare, longer ones first."""
+    phrases: tuple[Phrases, ...]
+    """How people refuse in free text, a language each."""
+    route_tested_ms: int
+    """How long a test of a port's reply route counts."""
     promotional: Words
     retention: tuple[Retention, ...]
     notice: str
@@ -212,6 +239,7 @@ def _said(message: str, kind: str) -> str:
 def compiled(table: shape.PackTable) -> Pack:
     """The pack that a checked table describes."""
     texts = table.refusal_text
+    same = {ord(pair[0]): pair[1] for pair in table.folding.same}
     return Pack(
         name=table.name,
         version=f"{table.name}@{table.version}",
@@ -222,14 +250,29 @@ def compiled(table: shape.PackTable) -> Pack:
         refusal_text=texts.add,
         refusal_texts=Words(texts.accepted),
         refusal_hints=Words((*texts.accepted, *texts.other)),
-        refusal_words=frozenset(map(bare, (*table.refusal_words.words, *texts.accepted))),
-        affirmative_words=frozenset(map(bare, table.affirmative_words.words)),
+        refusal_words=_exact((*table.refusal_words.words, *texts.accepted), same),
+        affirmative_words=_exact(table.affirmative_words.words, same),
+        keep_words=_exact(table.keep_words.words, same),
+        help_words=_exact(table.help_words.words, same),
+        same=same,
+        courtesy=tuple(sorted(_exact(table.free_text.courtesy, same), key=lambda word: (-len(word), word))),
+        phrases=tuple(_phrases(language, same) for language in table.free_text.languages.values()),
         promotional=Words(table.promotional.words),
+        route_tested_ms=shape.period_ms(table.reply_route.tested_within),
         retention=tuple(_retention(row, table) for row in table.retention),
         notice=table.notice,
         notice_zh=table.notice_zh,
         table=table,
     )
+
+
+def _exact(words: Iterable[str], same: Mapping[int, str]) -> frozenset[str]:
+    return frozenset(bare(plain(word, same)) for word in words)
+
+
+def _phrases(table: shape.LanguageTable, same: Mapping[int, str]) -> Phrases:
+    words = {name: [plain(word, same) for word in listed] for name, listed in table.words.items()}
+    return Phrases(words, table.refuse, table.unless, joined=table.joined, near=table.near)
 
 
 def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:
@@ -260,11 +303,17 @@ def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purp
         port_use=of_class.port,
         promotional=of_class.promotional,
         exceptions=Words((*table.promotional.exceptions, *row.names)),
+        refused=row.refused,
+        asks=_asks(row.asks) if row.asks else None,
         title=row.title,
         title_zh=row.title_zh,
         example=row.example,
         source=_source(table, row.source),
     )
+
+
+def _asks(row: shape.AsksTable) -> Asks:
+    return Asks(row.topics, row.max_per_week, shape.period_ms(row.valid) // 1000, shape.period_ms(row.within))
 
 
 def _windows(written: str, row: shape.PurposeTable, table: shape.PackTable) -> Iterator[WindowRule]:

@@ -1,19 +1,74 @@
-"""Replies that refuse, and replies that confirm.
+"""What an inbound message means: a refusal, an exact yes, "only bills and notices", a call for help, or none of these.
 
-Pure. Only the exact words of the pack count here, whatever their case, width, spaces and punctuation: such a reply
-withdraws without anyone reading it. What a person means in free text is decided elsewhere. An affirmative word means
-something only to somebody who was asked a moment ago; whether they were is `settle`'s to know.
+Pure and bounded: the receiver reads every reply with it before the carrier is answered. A word of the pack's lists
+counts whatever its case, width, spaces, punctuation, emoji or traditional characters, and only where the reply is that
+word. What refuses in free text is said by the pack's phrases (`rules.phrases`) and is marked as inferred. Nothing but
+an exact word ever affirms, and it means something only to somebody who was asked: whether they were is `settle`'s to
+know. First of all comes refusal: no text is both.
 """
 
+from enum import StrEnum
+from typing import NamedTuple
+
 from gateway.rules.pack import Pack
+from gateway.rules.phrases import plain
 from gateway.rules.wording import bare
 
+ASKS = "?"
+"""Who writes `Y?` has not said yes."""
+STRIPS = 6
+"""Words of politeness that are taken off a reply at most."""
 
-def refusal(text: str, pack: Pack) -> bool:
-    """Whether a reply is one of the pack's refusal words and nothing else."""
-    return bare(text) in pack.refusal_words
+
+class Meaning(StrEnum):
+    """What a reply means."""
+
+    REFUSAL = "refusal"
+    KEEP = "keep"
+    """Promotions end, bills and notices stay."""
+    AFFIRMATION = "affirmation"
+    HELP = "help"
+    OTHER = "other"
 
 
-def affirmation(text: str, pack: Pack) -> bool:
-    """Whether a reply is one of the pack's affirmative words and nothing else."""
-    return bare(text) in pack.affirmative_words
+class Read(NamedTuple):
+    """A reply as it was read. `inferred`: by what the text says, not by an exact word."""
+
+    meaning: Meaning
+    inferred: bool = False
+
+
+def read(text: str, pack: Pack) -> Read:
+    """What a reply means by a pack's words and phrases."""
+    folded = plain(text, pack.same)
+    word = bare(folded)
+    if word in pack.refusal_words:
+        return Read(Meaning.REFUSAL)
+    if word in pack.keep_words:
+        return Read(Meaning.KEEP)
+    if word in pack.affirmative_words and ASKS not in folded:
+        return Read(Meaning.AFFIRMATION)
+    if word in pack.help_words:
+        return Read(Meaning.HELP)
+    if _again(word, pack) or _politely(word, pack) or any(language.refuse(folded) for language in pack.phrases):
+        return Read(Meaning.REFUSAL, inferred=True)
+    return Read(Meaning.OTHER)
+
+
+def _again(word: str, pack: Pack) -> bool:
+    """Whether it is one refusal word, said over and over; a letter says it from the third time on."""
+    size = (word + word).find(word, 1)
+    least = 2 if size > 1 else 3
+    return least * size <= len(word) and word[:size] in pack.refusal_words
+
+
+def _politely(word: str, pack: Pack) -> bool:
+    """Whether it is a refusal word with nothing but politeness around it."""
+    for _ in range(STRIPS):
+        around = next((one for one in pack.courtesy if word.startswith(one) or word.endswith(one)), None)
+        if around is None:
+            return False
+        word = word[len(around) :] if word.startswith(around) else word[: -len(around)]
+        if word in pack.refusal_words:
+            return True
+    return False

@@ -106,6 +106,8 @@ Written = Annotated[str, AfterValidator(_limit)]
 Windowed = Annotated[str, AfterValidator(_window)]
 Keep = Annotated[str, AfterValidator(_keep)]
 Zone = Annotated[str, AfterValidator(_zone)]
+Refused = Literal["purpose", "marketing", "sender"]
+"""What a refusal in answer to a message ends: its purpose, the sender's marketing, or everything of the sender."""
 ReasonName = Literal["opt_out", "complaint", "dead_number", "manual", "carrier", "regulator"]
 
 
@@ -151,6 +153,58 @@ class WordsTable(_Table):
     """The words by which a person refuses, or agrees to what they were just asked to confirm."""
 
     words: Words
+    source: Name
+
+
+class FoldingTable(_Table):
+    """Pairs of characters: the first is read as the second."""
+
+    same: tuple[Annotated[str, StringConstraints(min_length=2, max_length=2)], ...]
+    source: Name
+
+
+class LanguageTable(_Table):
+    """How people refuse in free text in one language, in the notation of `rules.phrases`."""
+
+    joined: bool
+    near: dict[str, Annotated[int, Field(ge=1, le=3)]] = {}
+    refuse: Words
+    unless: tuple[Text, ...] = Field(default=(), alias="except")
+    words: dict[Name, Words] = {}
+
+
+class FreeTextTable(_Table):
+    """What a person says who writes none of the exact words."""
+
+    courtesy: tuple[Text, ...] = ()
+    languages: dict[Name, LanguageTable]
+    source: Name
+
+
+class AnswerTexts(_Table):
+    """What is answered in one language; `{sender}` is the sender's signature."""
+
+    marketing: Text
+    purpose: Text
+    sender: Text
+    keep: Text
+    help: Text
+
+
+class AnswersTable(_Table):
+    """What the gateway itself answers to a reply: under which purposes, how long it may still do so, in which words."""
+
+    opt_out: Dotted
+    help: Dotted
+    life: Period
+    texts: Annotated[dict[Name, AnswerTexts], Field(min_length=1)]
+    source: Name
+
+
+class ReplyRouteTable(_Table):
+    """How long ago a port's reply route must have been seen to work."""
+
+    tested_within: Period
     source: Name
 
 
@@ -232,6 +286,15 @@ class RetentionTable(_Table):
     source: Name
 
 
+class AsksTable(_Table):
+    """What an exact yes to a question is consent to, and how long after the question it may come."""
+
+    topics: Annotated[tuple[Dotted, ...], Field(min_length=1)]
+    max_per_week: Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+    valid: Period
+    within: Period
+
+
 class PurposeTable(_Table):
     """One purpose: the row of the table a client's developer reads."""
 
@@ -247,6 +310,8 @@ class PurposeTable(_Table):
     quiet: bool
     windows: tuple[Windowed, ...]
     names: tuple[Text, ...] = ()
+    refused: Refused = "purpose"
+    asks: AsksTable | None = None
     source: Name
     title: Text
     title_zh: Text
@@ -298,6 +363,12 @@ class PackTable(_Table):
     refusal_text: RefusalTextTable
     refusal_words: WordsTable
     affirmative_words: WordsTable
+    keep_words: WordsTable
+    help_words: WordsTable
+    folding: FoldingTable
+    free_text: FreeTextTable
+    answers: AnswersTable
+    reply_route: ReplyRouteTable
     promotional: PromotionalTable
     hours: HoursTable
     classes: dict[Class, ClassTable]

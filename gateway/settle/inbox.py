@@ -35,7 +35,9 @@ class Inbox:
     """The reader of replies and its batches."""
 
     def __init__(self, pool: Pool[Any], reader: Reader, producer: Producer, names: Topics, replies: Replies) -> None:
+        """`owing` is set whenever a batch has left answers to be sent."""
         self._pool, self._reader, self._producer, self._names, self._replies = pool, reader, producer, names, replies
+        self.owing = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or anything but an outage fails."""
@@ -64,7 +66,8 @@ class Inbox:
         delay_s = BACKOFF_S[0]
         while not stop.is_set():
             try:
-                await self._replies.settle(replies, moves)
+                if await self._replies.settle(replies, moves):
+                    self.owing.set()
             except OUTAGES as fault:
                 log.warning("replies_wait", error=type(fault).__name__)
                 await asyncio.sleep(delay_s)

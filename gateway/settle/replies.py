@@ -1,213 +1,268 @@
-"""Replies: a refusal becomes a withdrawal in the ledger, a Y to one's own opt-in a grant; the rest is only remembered.
+"""Replies: what refuses becomes a withdrawal in the ledger, a solicited yes a grant; both, and HELP, are answered once.
 
-Owns topic `replies`. Promises: an exact refusal word that a carrier's callback acknowledged is an event, once (the
+Owns topic `replies`. Promises: what a carrier's callback took for a refusal and acknowledged is an event, once (the
 event's id is made of the carrier's name and its id of the reply), and the provisional block set before that
 acknowledgement is lifted only when the event holds. Waits for nothing of the messages' settlement: opt-outs have their
 own reader, connection and offsets. A crash anywhere repeats the batch, and the ledger drops what it has.
-An affirmative word grants only while an opt-in of that number with the port's owner waits (`confirming.py`), after the
-batch's refusals, which end what waits: who refuses and then writes Y, or the other way round, has refused.
+A reply known already, by its carrier's id or, where there is none, by its content within seconds, changes nothing.
+An affirmative word grants only where an opt-in of that number with the port's owner waits (`confirming`) or its
+question is open (`asked`), after the batch's refusals, which end both: who refuses and then writes Y, or the other way
+round, has refused. Answers are owed in the transaction that moves the offsets (`answering`).
 
-The text of a reply is personal. A refusal's is kept inside the event, encrypted under the person's key; any other goes
-to the clients that follow the sender (`notices.py`), sealed until it is delivered or three days old. Of the reply
-itself only what it meant is kept.
+The text of a reply is personal. That of a refusal or a yes is kept inside the event, encrypted under the person's key;
+any other goes to the clients that follow the sender (`notices`), sealed until it is delivered or three days old. Of the
+reply itself only what it meant is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from asyncpg import Pool
 
-from gateway.contract.consent import Event, EventKind
-from gateway.contract.decision import Class
+from gateway.contract.decision import Reason
+from gateway.contract.ids import CONTENT
 from gateway.contract.registry import Sender
-from gateway.contract.webhook import RecipientKind
 from gateway.contract.wire import Reply
 from gateway.guard import Guard
 from gateway.ledger.appender import Appender
-from gateway.ledger.events import EventUnfitError, scope_of, withdrawal
-from gateway.records import settlement
+from gateway.ledger.events import EventUnfitError
+from gateway.records import inbound, settlement
+from gateway.records import registry as book
+from gateway.records.connection import Connection
+from gateway.records.inbound import Due, Sent
+from gateway.rules import shape
 from gateway.rules.pack import Pack
-from gateway.rules.replies import affirmation, refusal
+from gateway.rules.replies import Meaning, Read
+from gateway.settle.answering import due_of
+from gateway.settle.asked import Affirmed, grant_asked
 from gateway.settle.confirming import Confirming
+from gateway.settle.ending import Scope, event_of, name_of, scope_for
 from gateway.settle.notices import Heard, Notices
+from gateway.settle.owners import ENDS, Registry
 from gateway.telemetry import REPLIES, logger
 
 log = logger("settle")
-REFUSAL, AFFIRMATION, OTHER = "refusal", "affirmation", "other"
-KINDS: Mapping[str, RecipientKind] = {
-    REFUSAL: "recipient.opted_out",
-    AFFIRMATION: "recipient.renewed",
-    OTHER: "recipient.reply",
-}
-"""What clients are told of each."""
-QUOTED = 200
 DEADLINE_S = 10.0
+DUPLICATE = "duplicate"
 
-Meant = dict[tuple[str, str, str], tuple[str, str | None]]
-"""What each reply meant, and the scope it withdraws, by carrier, id and subject."""
-
-
-class Scope(NamedTuple):
-    """What a refusal withdraws: everything of a class, a topic, or everything, of a sender or of everybody."""
-
-    sender: str | None
-    topics: tuple[str, ...] = ()
-    cls: Class | None = None
-
-    def text(self) -> str:
-        """The suppression scope it comes to."""
-        return scope_of(self.sender, self.cls, self.topics[0] if self.topics else None)
+Meant = Mapping[inbound.Key, tuple[str, str | None]]
+"""What replies meant, and the scope each withdraws; what is not in it was not recognised."""
 
 
-class Registry(NamedTuple):
-    """Who owns which port, and the refusal words of each pack."""
+class Taken(NamedTuple):
+    """A reply with everything that decides what follows from it."""
 
-    senders: Sequence[Sender]
-    packs: Mapping[str, Pack]
+    reply: Reply
+    read: Read
+    owner: Sender | None
+    pack: Pack | None
+    sent: Sequence[Sent]
+    """The latest messages to the person from that port, newest first."""
 
-    def owner(self, port: str) -> Sender | None:
-        """The sender whose port it is; the most particular one where a carrier appended digits to it."""
-        named = [one for one in self.senders if one.port_named(port) is not None]
-        return max(named, key=lambda one: len(one.port_named(port) or ""), default=None)
+    @property
+    def key(self) -> inbound.Key:
+        """What tells it from others."""
+        return key_of(self.reply)
 
-    def refuses(self, reply: Reply) -> bool:
-        """Whether it is an exact refusal: by the words of the port's owner, or anyone's when the port is nobody's.
-
-        What the receiver took for one, and blocked, is one: a block never ends without an event.
-        """
-        owner = self.owner(reply.port)
-        packs = [self.packs[owner.pack]] if owner is not None and owner.pack in self.packs else self.packs.values()
-        return reply.blocked or any(refusal(reply.text, pack) for pack in packs)
-
-    def asks(self, owner: Sender, purpose: str) -> bool:
-        """Whether a purpose asks about consent: a refusal of the question is one of what was asked about."""
-        known = self.packs[owner.pack].purposes.get(purpose) if owner.pack in self.packs else None
-        return known is not None and known.cls is Class.CONSENT
-
-    def affirmed(self, reply: Reply) -> Sender | None:
-        """The port's owner, where the reply is an exact affirmative word of the owner's pack and no refusal."""
-        owner = self.owner(reply.port)
-        if owner is None or owner.pack not in self.packs or self.refuses(reply):
-            return None
-        return owner if affirmation(reply.text, self.packs[owner.pack]) else None
-
-
-def scope_for(reply: Reply, owner: Sender | None, last: tuple[str, str] | None) -> Scope:
-    """What a refusal withdraws. `last`: sender and purpose of the last message to the person from that port.
-
-    A marketing port: marketing of its sender. A service port: that purpose, or all of the sender where none is known.
-    A port nobody owns: marketing of everybody, for who was meant cannot be told.
-    """
-    if owner is None:
-        return Scope(None, cls=Class.MARKETING)
-    if owner.port_named(reply.port) != owner.service_port:
-        return Scope(owner.id, cls=Class.MARKETING)
-    return Scope(owner.id, (last[1],)) if last is not None and last[0] == owner.id else Scope(owner.id)
-
-
-def event_of(reply: Reply, scope: Scope) -> Event:
-    """The withdrawal to append. It holds from when we received it: a carrier's clock may be hours off.
-
-    Person and scope are part of the event's id: a carrier that gives an id twice must not lose anyone's refusal.
-    """
-    who_and_what = f"{reply.reply_id}\0{reply.subject}\0{scope.text()}"
-    return Event(
-        event_id=f"reply:{reply.carrier}:{hashlib.sha256(who_and_what.encode()).hexdigest()[:32]}",
-        kind=EventKind.WITHDRAWAL,
-        number=reply.sender_number,
-        subject=bytes.fromhex(reply.subject),
-        occurred_at_ms=reply.received_at,
-        data=withdrawal(
-            scope.sender,
-            scope.topics,
-            scope.cls,
-            why="reply",
-            channel="sms",
-            text=reply.text[:QUOTED],
-            port=reply.port,
-            carrier=reply.carrier,
-            reply_id=reply.reply_id,
-            written_at=reply.at,
-        ),
-    )
+    def scope(self) -> Scope:
+        """What it withdraws, where it does."""
+        last = self.sent[0] if self.sent else None
+        return scope_for(self.reply, self.read.meaning, self.owner, self.pack, last)
 
 
 class Replies:
     """Settles batches of replies."""
 
     def __init__(
-        self, pool: Pool[Any], guard: Guard, appender: Appender, registry: Callable[[], Registry | None], consumer: str
+        self,
+        pool: Pool[Any],
+        guard: Guard,
+        appender: Appender,
+        registry: Callable[[], Registry | None],
+        consumer: str,
+        clock: Callable[[], int],
     ) -> None:
-        """`registry` answers none until the senders are known; nothing can be decided before."""
+        """`registry` answers none until the senders are known; nothing can be decided before. `clock`: Unix ms."""
         self._pool, self._guard, self._appender = pool, guard, appender
-        self._registry, self._consumer = registry, consumer
+        self._registry, self._consumer, self._clock = registry, consumer, clock
         self._confirming, self._notices = Confirming(pool, appender), Notices(appender.keys)
 
-    async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> None:
-        """Append what refuses, lift provisional blocks, remember all, move the offsets. Repeatable at any point.
+    async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> bool:
+        """Append what ends or grants, lift provisional blocks, remember all, move the offsets.
 
-        Raises what the ledger, the guard or PostgreSQL raise, or LookupError before the senders are known.
+        Says whether anything is to be answered. Repeatable at any point. Raises what the ledger, the guard or
+        PostgreSQL raise, or LookupError before the senders are known.
         """
         registry = self._registry()
         if registry is None:
             raise LookupError("the senders are not known yet")
+        async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn:
+            fresh, again = await _told_apart(conn, replies)
+            taken = await self._take(conn, fresh, registry)
+        ending = [(one, one.scope()) for one in taken if one.read.meaning in ENDS]
         async with asyncio.timeout(DEADLINE_S):
-            refused = [(reply, await self._scope(reply, registry)) for reply in replies if registry.refuses(reply)]
-        await self._withdraw(refused)
+            answers = await self._confirmations(ending)
+        await self._withdraw(ending)
+        for reply in again:
+            if reply.blocked:
+                await self._guard.unblock(bytes.fromhex(reply.subject), reply.token)
         async with asyncio.timeout(DEADLINE_S):
-            await self._confirming.cancel([(reply, scope.sender) for reply, scope in refused])
-            asked = [(reply, owner) for reply in replies if (owner := registry.affirmed(reply)) is not None]
-            granted = await self._confirming.grant([(reply, owner.id) for reply, owner in asked])
-        meant: Meant = {_key(reply): (REFUSAL, scope.text()) for reply, scope in refused}
-        meant |= {_key(reply): (AFFIRMATION, None) for reply in granted}
-        heard = [one for reply in replies if (one := _heard(reply, registry.owner(reply.port), meant)) is not None]
+            await self._confirming.cancel([(one.reply, scope.sender) for one, scope in ending])
+            granted = await self._grant(taken, ending)
+        answers += self._helps(taken)
+        meant: Meant = {one.key: (one.read.meaning.value, scope.text()) for one, scope in ending}
+        meant = {**meant, **{key_of(reply): (Meaning.AFFIRMATION.value, None) for reply in granted}}
+        meant = {**meant, **{one.key: (Meaning.HELP.value, None) for one in taken if _asks_help(one)}}
+        await self._keep(taken, meant, answers, moves)
+        for one in taken:
+            REPLIES.add(1, meant.get(one.key, (Meaning.OTHER.value,))[0])
+        REPLIES.add(len(again), DUPLICATE)
+        return bool(answers)
+
+    async def _take(self, conn: Connection, replies: Sequence[Reply], registry: Registry) -> list[Taken]:
+        owners = [registry.owner(reply.port) for reply in replies]
+        asked = [
+            (bytes.fromhex(reply.subject), reply.port if owner is None else owner.port_named(reply.port) or reply.port)
+            for reply, owner in zip(replies, owners, strict=True)
+        ]
+        sent = await inbound.sent(conn, asked, self._clock())
+        return [
+            Taken(reply, registry.read(reply), owner, None if owner is None else registry.pack(owner), before)
+            for reply, owner, before in zip(replies, owners, sent, strict=True)
+        ]
+
+    async def _keep(
+        self,
+        taken: Sequence[Taken],
+        meant: Meant,
+        answers: Sequence[Due],
+        moves: Mapping[settlement.Place, tuple[int, int]],
+    ) -> None:
+        """One transaction: offsets, what replies meant, what is owed, what is told, which ports lead back."""
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
             await settlement.move_offsets(conn, self._consumer, moves)
-            await self._notices.replies(conn, heard)
-            await settlement.keep_replies(conn, [_values(reply, meant) for reply in replies])
-        REPLIES.add(len(refused), REFUSAL)
-        REPLIES.add(len(granted), AFFIRMATION)
-        REPLIES.add(len(replies) - len(refused) - len(granted), OTHER)
+            await inbound.keep(conn, [_values(one.reply, *meant.get(one.key, (Meaning.OTHER, None))) for one in taken])
+            await inbound.owe(conn, answers)
+            await self._notices.replies(conn, [heard for one in taken if (heard := _heard(one, meant)) is not None])
+            seen = {(one.owner.id, one.owner.port_named(one.reply.port)) for one in taken if one.owner is not None}
+            now = datetime.fromtimestamp(self._clock() / 1000, UTC)
+            for sender, port in sorted((sender, port) for sender, port in seen if port is not None):
+                await book.renew(conn, sender, port, now)
 
-    async def _scope(self, reply: Reply, registry: Registry) -> Scope:
-        owner, last = registry.owner(reply.port), None
-        if owner is not None and owner.port_named(reply.port) == owner.service_port:
-            async with self._pool.acquire() as conn:
-                last = await settlement.last_purpose(conn, bytes.fromhex(reply.subject), owner.service_port)
-            if last is not None and last[0] == owner.id and registry.asks(owner, last[1]):
-                return Scope(owner.id, cls=Class.MARKETING)
-        return scope_for(reply, owner, last)
+    # --- endings ---------------------------------------------------------------------------------------------------
 
-    async def _withdraw(self, refused: Sequence[tuple[Reply, Scope]]) -> None:
-        if not refused:
+    async def _withdraw(self, ending: Sequence[tuple[Taken, Scope]]) -> None:
+        if not ending:
             return
-        acts = [event_of(reply, scope) for reply, scope in refused]
+        acts = [event_of(one.reply, one.read, scope) for one, scope in ending]
         try:
             answers = await self._appender.append(acts)
         except EventUnfitError:  # one of them: a number that is not the subject's says nothing, the subject still does
             answers = await self._appender.append([act.model_copy(update={"number": None}) for act in acts])
-        for (reply, _), act, answer in zip(refused, acts, answers, strict=True):
+        for (one, _), act, answer in zip(ending, acts, answers, strict=True):
             if answer.refusal is not None:
                 log.error("withdrawal_refused", code=answer.refusal.code.value)
             else:
-                await self._guard.unblock(act.subject, reply.token)
+                await self._guard.unblock(act.subject, one.reply.token)
+
+    async def _confirmations(self, ending: Sequence[tuple[Taken, Scope]]) -> list[Due]:
+        """The acknowledgements to owe: one for each scope that was not confirmed a while ago and still stands."""
+        owed, said = list[Due](), set[tuple[str, str]]()
+        for one, scope in ending:
+            told = (one.reply.subject, scope.text())
+            if one.owner is None or one.pack is None or told in said or await self._confirmed(one, scope):
+                continue
+            said.add(told)
+            kind = "keep" if one.read.meaning is Meaning.KEEP else scope.kind()
+            name = name_of(one.reply, scope.text())
+            due = due_of(self._appender.keys, one.reply, kind, name, one.owner, one.pack, self._clock())
+            owed += [] if due is None else [due]
+        return owed
+
+    async def _confirmed(self, one: Taken, scope: Scope) -> bool:
+        """Whether the person was told so lately, and nothing has changed since.
+
+        Two machines that answer each other end here. Our own event, appended before a crash, is no earlier opt-out.
+        """
+        if one.pack is None:
+            return True
+        subject, text = bytes.fromhex(one.reply.subject), scope.text()
+        since = one.reply.received_at - shape.period_ms(one.pack.table.answers.life)
+        async with self._pool.acquire() as conn:
+            if not await inbound.confirmed(conn, subject, text, since):
+                return False
+        state = await self._appender.state(subject)
+        stands = state is not None and any(each.reason == Reason.OPT_OUT for each in state.suppressions.get(text, ()))
+        return stands and state is not None and state.opt_outs.get(text) != one.reply.received_at
+
+    # --- grants and answers ----------------------------------------------------------------------------------------
+
+    async def _grant(self, taken: Sequence[Taken], ending: Sequence[tuple[Taken, Scope]]) -> list[Reply]:
+        affirmed: list[Affirmed] = [
+            (one.reply, one.owner, one.pack, one.sent)
+            for one in taken
+            if one.read.meaning is Meaning.AFFIRMATION and one.owner is not None and one.pack is not None
+        ]
+        granted = await self._confirming.grant([(reply, owner.id) for reply, owner, _, _ in affirmed])
+        rest = [one for one in affirmed if one[0] not in granted]
+        ended = {(one.reply.subject, scope.sender) for one, scope in ending}
+        return granted + await grant_asked(self._pool, self._appender, rest, ended)
+
+    def _helps(self, taken: Sequence[Taken]) -> list[Due]:
+        owed = []
+        for one in taken:
+            if one.owner is not None and one.pack is not None and _asks_help(one):
+                name = name_of(one.reply, "help")
+                due = due_of(self._appender.keys, one.reply, "help", name, one.owner, one.pack, self._clock())
+                owed += [] if due is None else [due]
+        return owed
 
 
-def _key(reply: Reply) -> tuple[str, str, str]:
-    return reply.carrier, reply.reply_id, reply.subject
+def _asks_help(one: Taken) -> bool:
+    return one.read.meaning is Meaning.HELP and one.owner is not None
 
 
-def _heard(reply: Reply, owner: Sender | None, meant: Meant) -> Heard | None:
-    """What those who follow the port's owner are told; nobody follows a port that is nobody's."""
-    meaning, scope = meant.get(_key(reply), (OTHER, None))
-    return None if owner is None else Heard(reply, owner.id, KINDS[meaning], scope)
+async def _told_apart(conn: Connection, replies: Sequence[Reply]) -> tuple[list[Reply], list[Reply]]:
+    """Those that are new, and those known already or earlier in the batch."""
+    known = await inbound.known(conn, {key_of(reply) for reply in replies})
+    fresh, again = list[Reply](), list[Reply]()
+    for reply in replies:
+        key = key_of(reply)
+        twice = key in known
+        if not twice and reply.reply_id.startswith(CONTENT):
+            twice = any(_same_content(reply, other) for other in fresh)
+            twice = twice or await inbound.said(conn, key, reply.port, reply.at)
+        (again if twice else fresh).append(reply)
+        known.add(key)
+    return fresh, again
 
 
-def _values(reply: Reply, meant: Meant) -> tuple[Any, ...]:
-    meaning, scope = meant.get(_key(reply), (OTHER, None))
-    subject = bytes.fromhex(reply.subject)
-    return reply.carrier, reply.reply_id, subject, reply.port, meaning, scope, reply.at, reply.received_at
+def _same_content(one: Reply, other: Reply) -> bool:
+    """Whether two replies without a carrier's id are one: their ids begin with the same digest."""
+    same = key_of(one)[::2] == key_of(other)[::2] and one.port == other.port
+    digest = one.reply_id.rpartition(":")[0]
+    return same and other.reply_id.startswith(f"{digest}:") and abs(one.at - other.at) <= inbound.SAME_CONTENT_MS
+
+
+def key_of(reply: Reply) -> inbound.Key:
+    """What tells a reply from others."""
+    return reply.carrier, reply.reply_id, bytes.fromhex(reply.subject)
+
+
+def _values(reply: Reply, meaning: str, scope: str | None) -> tuple[Any, ...]:
+    return *key_of(reply), reply.port, meaning, scope, reply.at, reply.received_at
+
+
+def _heard(one: Taken, meant: Meant) -> Heard | None:
+    """What clients that follow the sender are told of a reply; none where the port is nobody's."""
+    if one.owner is None:
+        return None
+    meaning, scope = meant.get(one.key, (Meaning.OTHER.value, None))
+    if Meaning(meaning) in ENDS:
+        return Heard(one.reply, one.owner.id, "recipient.opted_out", scope)
+    renewed = meaning == Meaning.AFFIRMATION.value
+    return Heard(one.reply, one.owner.id, "recipient.renewed" if renewed else "recipient.reply")

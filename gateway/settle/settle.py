@@ -21,9 +21,11 @@ from typing import Any
 from asyncpg import Pool, UniqueViolationError
 
 from gateway.guard import Guard, GuardUnavailable
+from gateway.intake import Intake
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.records import partitions, settlement, subscriptions
 from gateway.records.connection import AWAY, Connection
+from gateway.settle.answering import Answering
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
 from gateway.settle.flush import Flush, Outcome
@@ -31,7 +33,8 @@ from gateway.settle.inbox import Inbox
 from gateway.settle.known import MOST_ORPHANS, TOLD_S, Known
 from gateway.settle.notices import Notices
 from gateway.settle.offsets import Offsets
-from gateway.settle.replies import Registry, Replies
+from gateway.settle.owners import Registry
+from gateway.settle.replies import Replies
 from gateway.settle.silence import Silence
 from gateway.settle.tending import Tending
 from gateway.stream import KafkaError, Producer, Reader, Topics, bury
@@ -71,6 +74,7 @@ class Settle:
         appender: Appender,
         registry: Callable[[], Registry | None],
         *,
+        intake: Intake | None = None,
         flush_s: float = FLUSH_S,
         most_records: int = MOST_RECORDS,
         records_days: int = 183,
@@ -79,8 +83,8 @@ class Settle:
     ) -> None:
         """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here.
 
-        `records_days`: how long messages are kept. `asked`: the carriers that deliver can ask about a message.
-        `clock`: Unix milliseconds.
+        `intake` sends acknowledgements and answers; without one they stay owed. `asked`: the carriers that deliver can
+        ask about a message. `records_days`: how long messages are kept. `clock`: Unix milliseconds.
         """
         self._pool, self._records, self._replies = pool, records, replies
         self._producer, self._names = producer, names
@@ -89,7 +93,9 @@ class Settle:
         self._tending = Tending(pool, records_days, clock)
         self._debts = Debts(pool, guard, appender)
         self._notices = Notices(appender.keys)
-        self._inbox = Inbox(pool, replies, producer, names, Replies(pool, guard, appender, registry, "settle.replies"))
+        settling = Replies(pool, guard, appender, registry, "settle.replies", clock)
+        self._inbox = Inbox(pool, replies, producer, names, settling)
+        self._answering = None if intake is None else Answering(pool, intake, appender.keys, clock)
         self._owing = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -142,6 +148,7 @@ class Settle:
             self._inbox.run(self._stop),
             self._pay(),
             self._tending.run(),
+            self._answer(),
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
@@ -228,6 +235,22 @@ class Settle:
         if not wanted <= known.days:
             await partitions.ensure(conn, wanted)
             known.days |= wanted
+
+    async def _answer(self) -> None:
+        """Send what is owed when a batch of replies says so, and now and then whatever an outage left."""
+        while self._answering is not None:
+            self._inbox.owing.clear()
+            try:
+                await self._answering.pay()
+            except OUTAGES as fault:
+                log.warning("answers_wait", error=type(fault).__name__)
+            except Exception as fault:
+                log.exception("answers_failed", error=type(fault).__name__)
+            try:
+                async with asyncio.timeout(DEBTS_S):
+                    await self._inbox.owing.wait()
+            except TimeoutError:
+                pass
 
     async def _pay(self) -> None:
         """Pay what is owed when a flush says so, and now and then whatever an outage left."""

@@ -20,7 +20,7 @@ from gateway.contract.consent import Relationship, State
 from gateway.contract.decision import Class
 from gateway.contract.ids import subject_of
 from gateway.contract.message import SendRequest
-from gateway.contract.registry import Client, Registry, Sender
+from gateway.contract.registry import Client, Registry, ReplyRoute, Sender
 from gateway.contract.wire import Accepted, Receipt, Result
 from gateway.deliver.means import Means
 from gateway.deliver.outbox import Outbox
@@ -37,7 +37,8 @@ from gateway.stream.topics import Topics, ensure
 PEPPER = b"p" * 32
 CLS = Class.TRANSACTIONAL
 CLIENT = Client(id="shop", senders=("acme",))
-SENDER = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002")
+ROUTE = ReplyRoute(port="10690002", free=True, tested_at=int(time.time()))
+SENDER = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002", reply_routes=(ROUTE,))
 REGISTRY = Registry(lanes=16, clients=(CLIENT,), senders=(SENDER,))
 PARTITIONS = 2
 _texts = count()

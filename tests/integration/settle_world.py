@@ -17,7 +17,7 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.keys import Keys
 from gateway.records.messages import Message, Messages
 from gateway.rules.pack import load
-from gateway.settle.replies import Registry
+from gateway.settle.owners import Registry
 from gateway.settle.settle import Settle
 from gateway.stream import Producer, Reader, Topics, encode, ensure
 

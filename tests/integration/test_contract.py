@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -33,6 +34,7 @@ CLIENTS = (
 )
 SENDERS = (
     Sender(id="bolt", signature="Bolt", service_port="10690003", marketing_port="10690004"),
+    Sender(id="mute", signature="Mute", service_port="10690007", marketing_port="10690008"),
     Sender(id="capped", signature="Capped", service_port="10690005", marketing_port="10690006", cap_per_day=3),
 )
 
@@ -55,6 +57,10 @@ async def gate(
             await registry.put_client(connection, client.model_copy(update={"key_digests": digests}))
         for sender in SENDERS:
             await registry.put_sender(connection, sender)
+            if sender.id == "mute":
+                continue
+            now = datetime.now(UTC)
+            await registry.attest(connection, sender.id, sender.marketing_port, free=True, tested_at=now, by="us")
         await connection.close()
         await _known(running)
         yield running
@@ -166,6 +172,7 @@ message(Code.RECIPIENT_INVALID, to="12345678901")
 message(Code.TEMPLATE_UNKNOWN, text=None, template="t-1", params={"a": "b"})
 message(Code.PORT_USE, port="10690002")
 message(Code.PORT_USE, port="10690001", **promotion)
+message(Code.PORT_NO_REPLY_ROUTE, sender="mute", **promotion)
 message(Code.CONTENT_SIGNATURE, text="【Other】您的订单已发货")
 message(Code.CONTENT_BRACKETS, text="您的订单【A1】已发货")
 message(Code.CONTENT_REFUSAL_TEXT, text="您的订单已发货,拒收请回复R")
@@ -424,6 +431,7 @@ PERMITS: dict[str, tuple[Kind, ...] | Code] = {
     "consent.confirm": Code.REQUEST_MISSING,
     "consent.preferences": (ORDER, BOOKING, SERVICE, MEMBERSHIP),
     "consent.opt_out_ack": Code.REQUEST_MISSING,
+    "consent.help": Code.REQUEST_MISSING,
 }
 """The kinds that permit a purpose, or the code with which every kind alone is refused."""
 QUIET = {

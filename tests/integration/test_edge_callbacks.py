@@ -138,8 +138,16 @@ async def test_what_was_claimed_before_a_refusal_has_gone_out_when_the_carrier_i
     ],
 )
 async def test_a_refusal_stops_at_least_what_its_record_will(edge: Running, port: str, scopes: list[str]) -> None:
-    item = ReplyIn.model_validate({"id": "1", "from": "13700000003", "to": port, "text": "退订"})
-    assert refused_scopes(edge.gate, item) == scopes
+    for text in ("退订", "别再给我发了", "Please stop texting me"):
+        assert refused_scopes(edge.gate, item_of(port, text)) == scopes
+    keeps = "*#marketing" if port == "12345" else "acme#marketing"
+    assert refused_scopes(edge.gate, item_of(port, "Ａ")) == [keeps]
+    for text in ("Y", "HELP", "不退订", "don't stop", "什么时候到货"):
+        assert refused_scopes(edge.gate, item_of(port, text)) == []
+
+
+def item_of(port: str, text: str) -> ReplyIn:
+    return ReplyIn.model_validate({"from": "13700000003", "to": port, "text": text})
 
 
 class _Unacknowledging:

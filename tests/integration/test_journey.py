@@ -60,6 +60,7 @@ UNMET = {
     "assent_publish_failed_total",
     "assent_dead_letters_total",
     "assent_replies_total",
+    "assent_answers_total",
     "assent_voided_total",
     "assent_cache_cold_total",
     "assent_receipt_orphans",

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gateway.assemble.preparing import demo_form
 from gateway.cli import app
 from gateway.contract.consent import Event, EventKind
-from gateway.contract.registry import Client, Sender
+from gateway.contract.registry import Client, ReplyRoute, Sender
 from gateway.guard import keys, person
 from gateway.guard.guard import Guard
 from gateway.ledger import events
@@ -302,6 +302,41 @@ def test_a_sender_that_means_nothing_is_not_added(operator: Operator, words: tup
     before = registered(operator)
     assert operator.is_refused("sender", "add", *words).startswith(why)
     assert registered(operator) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("nope", "--port", "10690002", "--by", "li"), "no sender nope; there are: acme"),
+        (("acme", "--port", "10690009", "--by", "li"), "--port is one of this sender's: 10690001, 10690002"),
+        (("acme", "--port", "10690002", "--by", " "), "--by names who attests"),
+        (("acme", "--port", "10690002", "--by", "li", "--tested-at", "2999-01-01"), "--tested-at lies ahead"),
+    ],
+)
+def test_what_attests_nothing_is_refused(operator: Operator, words: tuple[str, ...], why: str) -> None:
+    assert operator.is_refused("sender", "attest", *words).startswith(why)
+
+
+def test_an_attested_route_is_known_and_outlives_a_replacement(operator: Operator) -> None:
+    status, said, _ = operator.types(
+        "sender", "attest", "acme", "--port", "10690002", "--by", "li.lei", "--tested-at", "2026-11-01T08:00:00"
+    )
+    assert (status, said) == (0, "sender acme: replies to 10690002 are attested free")
+    (before,) = registered(operator).senders
+    assert before.reply_routes == (ReplyRoute(port="10690002", free=True, tested_at=1_793_520_000),)
+    assert operator.types("sender", "attest", "acme", "--port", "10690002", "--by", "li", "--not-free")[0] == 0
+    (after,) = registered(operator).senders
+    assert [(route.port, route.free) for route in after.reply_routes] == [("10690002", False)]
+    clear(operator)
+
+
+def clear(operator: Operator) -> None:
+    async def work() -> None:
+        connection = await asyncpg.connect(operator.env["ASSENT_DATABASE_URL"])
+        await connection.execute("DELETE FROM reply_routes")
+        await connection.close()
+
+    asyncio.run(work())
 
 
 def test_a_replaced_sender_keeps_its_carrier(operator: Operator) -> None:

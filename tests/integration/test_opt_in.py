@@ -29,7 +29,7 @@ from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.ledger.events import canonical
 from gateway.records import forms
-from gateway.settle.replies import Registry
+from gateway.settle.owners import Registry
 from gateway.settle.settle import Settle
 from gateway.settle.tending import Tending
 from gateway.stream import Reader, encode

@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[str, str, str, str, bool, list[str], int | None]] = {
         "consent", "relationship", "order booking service membership", "required", True, ["1/3650d purpose"], None,
     ),
     "consent.opt_out_ack": ("consent", "opt_out", "", "forbidden", False, [], 86_400),
+    "consent.help": ("consent", "request", "", "optional", False, ["1/10m purpose", "3/24h purpose"], 86_400),
 }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_same_text_is_part_of_the_notices_window(cn: Pack) -> None:
 
 def test_what_an_opt_out_does_not_stop(cn: Pack) -> None:
     ignoring = {name for name, row in cn.purposes.items() if row.ignored_reasons}
-    assert ignoring == {"verification.code", "consent.confirm", "consent.opt_out_ack"}
+    assert ignoring == {"verification.code", "consent.confirm", "consent.opt_out_ack", "consent.help"}
     assert {cn.purposes[name].ignored_reasons for name in ignoring} == {OPT_OUT}
     approved = {name for name, row in cn.purposes.items() if row.approved_ignored_reasons != row.ignored_reasons}
     assert approved == {"transaction.recall"}
@@ -197,6 +198,21 @@ EDITS: dict[str, Edit] = {  # after what, what is replaced, by what, what is sai
         "basis: a relationship needs kinds",
     ),
     "a yes that is a no": ("[affirmative_words]", '"Y", "YES"', '"Y", "R"', "words: 'R' is empty, or refuses"),
+    "a word of two meanings": ("[keep_words]", '["A"]', '["A", "HELP"]', "words: 'HELP' is one of keep_words too"),
+    "a character and itself": ("[folding]", '"訂订"', '"订订"', "same: '订订' is a character and itself"),
+    "a phrase of no notation": (
+        "[free_text.languages.zh]",
+        '"{quit} !{returns}"',
+        '"{quit} !{nothing}"',
+        "refuse: '{quit} !{nothing}': there is no list {nothing}",
+    ),
+    "an answer of no purpose": ("[answers]", '"consent.help"', '"consent.hilfe"', "help: is no purpose on basis"),
+    "a yes to what consent cannot permit": (
+        '[purposes."consent.preferences"]',
+        '["marketing", "invite"]',
+        '["transaction"]',
+        "asks: transaction is no marketing topic",
+    ),
     "a time to keep that is none": ("[[retention]]", '"5 months"', '"153 days"', "keep: not a time to keep such as"),
     "a record without its law": (
         "[[retention]]",

@@ -1,15 +1,35 @@
-"""Exact refusal words, however they are typed."""
+"""What replies mean, however they are typed: exact words, free text, and two labelled sets of what people write."""
+
+import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from gateway.contract.decision import Class, Refusal
+from gateway.contract.registry import Sender
+from gateway.rules import content
 from gateway.rules import pack as packs
+from gateway.rules.answers import answer, language_of
 from gateway.rules.pack import Pack
-from gateway.rules.replies import refusal
+from gateway.rules.phrases import MOST, PhraseError, Phrases
+from gateway.rules.replies import Meaning, Read, read
+
+SETS = Path(__file__).parents[1] / "replies"
+LABELS = {"refusal": Meaning.REFUSAL, "keep": Meaning.KEEP, "affirm": Meaning.AFFIRMATION, "help": Meaning.HELP,
+          "other": Meaning.OTHER}  # fmt: skip
+ACME = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002")
 
 
 @pytest.fixture(scope="module")
 def cn() -> Pack:
     return packs.load("cn")
+
+
+def labelled(name: str) -> list[tuple[str, str]]:
+    """Label and text of each reply of a set."""
+    lines = (SETS / name).read_text("utf-8").splitlines()
+    return [(label, text) for label, _, text in (line.partition("\t") for line in lines if not line.startswith("#"))]
 
 
 @pytest.mark.parametrize(
@@ -49,14 +69,40 @@ def cn() -> Pack:
         "拒收请回复R",
         "回复TD退订",
         "退订\u200b",
+        "退\u200d订",
+        "T\ufe0f",
         "\n退订\n",
         "退订🙏",
+        "🛑 STOP 🛑",
         "Ⓡ",
         "退訂",
+        "取消訂閱",
+        "拒絕",
+        "別再發了",
     ],
 )
-def test_refusals(cn: Pack, text: str) -> None:
-    assert refusal(text, cn)
+def test_exact_words_refuse(cn: Pack, text: str) -> None:
+    assert read(text, cn) == Read(Meaning.REFUSAL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "别再给我发了",
+        "不要发广告",
+        "please stop texting me",
+        "T，谢谢",
+        "TD TD",
+        "NNN",
+        "unsubscirbe",
+        "別再給我發了",
+        "不要 退订",  # two sentences: no; leave
+        "怎么退订",
+        "不退订，别发了",
+    ],
+)
+def test_free_text_refuses_and_is_marked_as_inferred(cn: Pack, text: str) -> None:
+    assert read(text, cn) == Read(Meaning.REFUSAL, inferred=True)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +112,9 @@ def test_refusals(cn: Pack, text: str) -> None:
         " ",
         "。",
         "🙏",
-        "Y",
         "好的",
         "谢谢",
         "请不要退订",
-        "怎么退订",
         "不退订",
         "Rr",
         "RT",
@@ -80,13 +124,126 @@ def test_refusals(cn: Pack, text: str) -> None:
         "1",
         "收到",
         "R2D2",
+        "Y?",
+        "是吗",
+        "Yes please",
+        "yes, 退货",
+        "START HERE",
+        "不同意",
+        "不 是",
     ],
 )
-def test_what_is_left_to_be_read(cn: Pack, text: str) -> None:
-    assert not refusal(text, cn)
+def test_what_means_nothing_of_this(cn: Pack, text: str) -> None:
+    assert read(text, cn).meaning is Meaning.OTHER
 
 
-def test_every_word_and_text_of_the_pack_refuses(cn: Pack) -> None:
-    for word in (*cn.table.refusal_words.words, *cn.table.refusal_text.accepted):
-        assert refusal(word, cn)
-    assert "" not in cn.refusal_words
+@pytest.mark.parametrize("text", ["Y", " y ", "Ｙ。", "yes", "是", "同意", "回复Y", "確認", "START", "start!", "y👍"])
+def test_exact_words_affirm(cn: Pack, text: str) -> None:
+    assert read(text, cn) == Read(Meaning.AFFIRMATION)
+
+
+@pytest.mark.parametrize(("text", "meaning"), [("A", Meaning.KEEP), ("ａ。", Meaning.KEEP), ("幫助", Meaning.HELP)])
+def test_other_exact_words(cn: Pack, text: str, meaning: Meaning) -> None:
+    assert read(text, cn) == Read(meaning)
+
+
+def test_every_word_and_text_of_the_pack_means_what_its_list_says(cn: Pack) -> None:
+    table = cn.table
+    lists = {
+        Meaning.REFUSAL: (*table.refusal_words.words, *table.refusal_text.accepted),
+        Meaning.AFFIRMATION: table.affirmative_words.words,
+        Meaning.KEEP: table.keep_words.words,
+        Meaning.HELP: table.help_words.words,
+    }
+    for meaning, words in lists.items():
+        for word in words:
+            assert read(word, cn) == Read(meaning), word
+    assert "" not in cn.refusal_words | cn.affirmative_words | cn.keep_words | cn.help_words
+
+
+def test_the_tuned_set_is_read_as_it_is_labelled(cn: Pack) -> None:
+    wrong = [(label, text) for label, text in labelled("tuned.tsv") if read(text, cn).meaning is not LABELS[label]]
+    assert not wrong
+
+
+def test_the_held_out_set_no_rule_was_tuned_on(cn: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = labelled("held_out.tsv")
+    all_rows = len(rows) + len(labelled("tuned.tsv"))
+    found = Counter((label, read(text, cn).meaning) for label, text in rows)
+    refusals = sum(n for (label, _), n in found.items() if label == "refusal")
+    ended = sum(n for (_, meaning), n in found.items() if meaning is Meaning.REFUSAL)
+    hits = found["refusal", Meaning.REFUSAL]
+    recall, precision = hits / refusals, hits / ended
+    granting = [text for label, text in rows if read(text, cn).meaning is Meaning.AFFIRMATION and label != "affirm"]
+    with capsys.disabled():
+        print(
+            f"\nreplies held out: {len(rows)} of {all_rows}; refusals {refusals}, recall {recall:.4f}, "
+            f"precision {precision:.4f}; read as a yes without being one: {len(granting)}"
+        )
+    assert len(rows) * 3 >= all_rows >= 300
+    assert recall >= 0.98
+    assert precision >= 0.98
+    assert not granting
+
+
+def test_nothing_but_an_exact_word_is_ever_a_yes(cn: Pack) -> None:
+    for name in ("tuned.tsv", "held_out.tsv"):
+        for label, text in labelled(name):
+            assert (read(text, cn).meaning is Meaning.AFFIRMATION) == (label == "affirm"), text
+            for around in (f"{text} 请发我资料", f"not {text}", f"{text}吗"):
+                if label == "affirm":
+                    assert read(around, cn).meaning is not Meaning.AFFIRMATION, around
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["不要再给我", "别", "stop ", "dont fucking ", "退", "再", "please ", "a", "的", "|", "垃圾 ", "unsubscrib "],
+)
+def test_no_text_takes_long(cn: Pack, piece: str) -> None:
+    """An order above what such a text takes on a slow machine; catastrophic patterns take seconds."""
+    text = piece * 4000
+    began = time.perf_counter()
+    for _ in range(3):
+        read(text, cn)
+    assert (time.perf_counter() - began) / 3 < 0.05
+
+
+def test_what_stands_beyond_the_bound_is_not_read(cn: Pack) -> None:
+    assert read("x" * MOST + " 退订", cn).meaning is Meaning.OTHER
+
+
+@pytest.mark.parametrize("phrase", ["{none}", "^x", "a **", "", "..?", "!.."])
+def test_a_phrase_that_is_not_of_the_notation(phrase: str) -> None:
+    with pytest.raises(PhraseError):
+        Phrases({}, [phrase], (), joined=True, near={})
+
+
+def test_the_notation() -> None:
+    words = {"no": ["别", "不要"], "send": ["发"]}
+    say = Phrases(words, ["{no} 再? {send} !货", "^ 烦 $", "把 .. 删"], ["不是 {no}"], joined=True, near={})
+    said = {"别发": True, "不要再发": True, "别再再发": False, "别发货": False, "不是别发": False, "烦！": True,
+            "麻烦": False, "把我的号删了": True, "把我，删了": False}  # fmt: skip
+    assert {text: say.refuse(text) for text in said} == said
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("T", "zh"), ("TD", "zh"), ("退订", "zh"), ("STOP", "en"), ("Stop it!", "en"), ("stop别发", "zh"), ("", "zh")],
+)
+def test_the_language_of_an_answer(cn: Pack, text: str, language: str) -> None:
+    assert language_of(text, cn) == language
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("kind", ["marketing", "purpose", "sender", "keep", "help"])
+def test_every_answer_names_the_sender_and_may_be_sent(cn: Pack, kind: str, language: str) -> None:
+    text = answer(kind, ACME, language, cn)  # type: ignore[arg-type] # a word of the parameters
+    purpose = cn.purposes[cn.table.answers.help if kind == "help" else cn.table.answers.opt_out]
+    assert purpose.cls is Class.CONSENT
+    composed = content.compose(text, ACME, purpose, cn)
+    assert not isinstance(composed, Refusal), composed
+    assert "Acme" in text
+    assert composed.text == f"【Acme】{text}"
