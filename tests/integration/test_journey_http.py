@@ -16,6 +16,7 @@ from http_carrier import KEY, Carrier, carrier
 pytestmark = pytest.mark.integration
 
 SERVICE, MARKETING = "10690001", "10690002"
+ACKNOWLEDGED = "【Acme】您已退订Acme的营销短信，我们不会再向您发送。"
 
 
 @dataclass
@@ -33,13 +34,13 @@ class Both:
             assert time.monotonic() < until, "the message did not reach the carrier"
             await asyncio.sleep(0.02)
 
-    async def got(self, to: str, within_s: float = 10.0) -> dict[str, str]:
-        """The first submit to a person."""
+    async def got(self, to: str, n: int = 1, within_s: float = 10.0) -> dict[str, str]:
+        """The n-th submit to a person."""
         until = time.monotonic() + within_s
-        while not (found := [one for one in self.carrier.submits if one["to"] == to]):
+        while len(found := [one for one in self.carrier.submits if one["to"] == to]) < n:
             assert time.monotonic() < until, "nothing reached the carrier"
             await asyncio.sleep(0.02)
-        return found[0]
+        return found[n - 1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -242,13 +243,15 @@ async def test_a_person_comes_back_by_two_records(both: Both, how: str) -> None:
     await gate.consents([to], ["marketing"])
     await both.carrier.reply(to, MARKETING, "R")
     await recorded(gate, to)
+    acknowledged = await both.got(to)
+    assert (acknowledged["from"], acknowledged["text"]) == (SERVICE, ACKNOWLEDGED)
     async with httpx.AsyncClient(base_url=gate.url, timeout=10) as person:
         page = (await person.get("/c/acme")).text
         fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
         fields |= {"number": to, "topics": "marketing.promotion", "action": "agree"}
         asked = await person.post("/c/acme", data=fields)
         assert asked.status_code == 200, asked.text
-        found = await both.got(to)
+        found = await both.got(to, 2)
         assert found["from"] == SERVICE
         assert found["text"].startswith("【Acme】")
         assert await refused(gate, marketing(to)) == (403, "consent.withdrawn")
@@ -267,4 +270,5 @@ async def test_a_person_comes_back_by_two_records(both: Both, how: str) -> None:
     assert sent.status_code == 202
     written = "\n".join(gate.logs().values())
     assert to.removeprefix("+86") not in written
+    assert [one["text"] for one in both.carrier.submits if one["to"] == to].count(ACKNOWLEDGED) == 1
     assert found["text"] not in written
