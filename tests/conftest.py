@@ -37,6 +37,7 @@ BUDGETS_S = {
     "integration": 240,
     "fault": 300,
     "carriers": 90,
+    "ledger": 90,
     "interop": 600,
     "browser": 180,
 }

@@ -145,9 +145,9 @@ class Replies:
         """One transaction: offsets, what replies meant, what is owed, what is told, which ports lead back."""
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
             await settlement.move_offsets(conn, self._consumer, moves)
+            await self._notices.replies(conn, [heard for one in taken if (heard := _heard(one, meant)) is not None])
             await inbound.keep(conn, [_values(one.reply, *meant.get(one.key, (Meaning.OTHER, None))) for one in taken])
             await inbound.owe(conn, answers)
-            await self._notices.replies(conn, [heard for one in taken if (heard := _heard(one, meant)) is not None])
             seen = {(one.owner.id, one.owner.port_named(one.reply.port)) for one in taken if one.owner is not None}
             now = datetime.fromtimestamp(self._clock() / 1000, UTC)
             for sender, port in sorted((sender, port) for sender, port in seen if port is not None):

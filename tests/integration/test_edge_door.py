@@ -102,6 +102,8 @@ async def test_every_route_has_a_role_or_is_open_to_any_client(edge: Running) ->
             assert answer.status_code == 200
         elif path.startswith("/v1/carriers/"):
             assert answer.status_code == 422
+        elif path.startswith("/v1/webhooks/"):  # a client's own dead letters, of which this one has none
+            assert answer.status_code in {200, 404}
         else:
             problem(answer, 403, "client.forbidden")
 
