@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fault
 LONG = bool(os.environ.get("ASSENT_LONG"))
 SEEDS = [int(one) for one in os.environ.get("ASSENT_SEEDS", "1 2 3" if LONG else "1").split()]
 MESSAGES = int(os.environ.get("ASSENT_STORM_MESSAGES", "100000" if LONG else "3000"))
-FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "9"))
+FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "7"))
 PACE_S = 4.0
 RACING, LEAVING, RACE_S = (100_000, 2, 60.0) if LONG else (4_000, 2, 4.0)
 

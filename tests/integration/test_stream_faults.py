@@ -15,7 +15,7 @@ from gateway.contract.decision import Class
 from gateway.local.parts import Kafka, Part, bring_up, free_port
 from gateway.stream import GroupReader, Place, Producer, Reader, StreamBusy, Topics, ensure
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from tests.integration.agreement import agreement
 from tests.integration.recovery_rig import LANDING_S, SENDERS, Lanes, lanes, settings_for
 from tests.integration.test_deliver_hold import holding
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.integration
 
 DAY_MS = 86_400_000
 SHIPPING = Class.TRANSACTIONAL
