@@ -20,6 +20,7 @@ from gateway.contract.wire import Receipt, Result
 from gateway.deliver.means import wall_ms
 from gateway.deliver.outbox import Outbox
 from gateway.records import doubts
+from gateway.records.connection import AWAY
 from gateway.records.doubts import Doubt
 from gateway.stream.codec import encode
 from gateway.telemetry import QUERIES, logger
@@ -32,7 +33,6 @@ EVERY_S = 0.2
 IDLE_S = 5.0
 FAILED_S = (5.0, 300.0)
 STEP_WITHIN_S = 30.0
-FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _log = logger("deliver")
 
@@ -74,7 +74,7 @@ class Queries:
                 wait_s = max(failed_s, fault.after_s or 0.0)
                 QUERIES.add(1, name, "failed")
                 _log.warning("query_failed", carrier=name, why=fault.why, again_s=wait_s)
-            except FAULTS as fault:
+            except AWAY as fault:
                 wait_s = self._idle_s
                 _log.warning("queries_wait", error=type(fault).__name__)
             await asyncio.sleep(wait_s)

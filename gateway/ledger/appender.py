@@ -208,7 +208,7 @@ class Appender:
         """To the pool, which resets it, or drops it where that fails or it is closed."""
         held, self._held = self._held, None
         if held is not None:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*AWAY):
                 await self._pool.release(held)
 
     async def _one_by_one(self, batch: Sequence[_Call], error: Exception) -> None:

@@ -99,6 +99,18 @@ def test_a_foreign_thing_has_its_rooms(package: str) -> None:
     assert users, f"nobody imports {package}: take it from the table and from the dependencies"
 
 
+def test_who_takes_postgresqls_faults_takes_all_of_them() -> None:
+    """A list of one's own forgets one, and a process dies of it."""
+    own = {
+        file.relative_to(ROOT).as_posix()
+        for file in sources()
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Tuple)
+        and {"PostgresError", "InterfaceError"} <= {ast.unparse(one).rpartition(".")[2] for one in node.elts}
+    }
+    assert own == {"gateway/records/connection.py", "gateway/ledger/rows.py"}
+
+
 def test_rules_and_contract_do_no_io() -> None:
     forbidden = {"asyncio", "socket", "subprocess", "threading", "random", "time", "os"}
     for file in sources():

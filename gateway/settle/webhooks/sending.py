@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from asyncpg import InterfaceError, Pool, PostgresError
+from asyncpg import Pool
 
 from gateway.ledger.keys import KeyMismatchError, Keys
 from gateway.records import webhooks
+from gateway.records.connection import AWAY
 from gateway.records.webhooks import Due
 from gateway.settle.seals import open_address, open_body
 from gateway.settle.webhooks.lanes import NEW, Lanes
@@ -38,7 +39,6 @@ MEASURE_S = 15.0
 QUERY_S = 10.0
 GRACE_S = 8.0
 """What is under way when it is told to stop may end within this; the rest is sent again by somebody."""
-OUTAGES = (PostgresError, InterfaceError, OSError, TimeoutError)
 
 
 class Ended(NamedTuple):
@@ -81,7 +81,7 @@ class Sending:
             while not stop.is_set():
                 try:
                     more = await self.round()
-                except OUTAGES as fault:
+                except AWAY as fault:
                     log.warning("webhooks_wait", error=type(fault).__name__)
                     more = False
                 await self._pause(stop, GATHER_S if more else LOOK_S)
@@ -180,7 +180,7 @@ class Sending:
             try:
                 async with asyncio.timeout(QUERY_S), self._pool.acquire() as conn:
                     found = await webhooks.levels(conn)
-            except OUTAGES:
+            except AWAY:
                 pass
             else:
                 WEBHOOKS_WAITING.set(found.waiting)
