@@ -34,7 +34,7 @@ unit: venv-dev ## the tests that start nothing
 	@exec $(PY) -m pytest tests/unit tests/properties tests/architecture
 
 fault: venv-dev ## the fault tests with long seeds
-	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault
+	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault tests/ledger/test_tiles_killed.py
 
 test-interop: venv-dev ## the ledger before programs of others: needs Go 1.26 and openssl
 	@command -v go >/dev/null || { echo "make test-interop needs Go 1.26 or later: https://go.dev/dl" >&2; exit 1; }

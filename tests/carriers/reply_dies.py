@@ -1,4 +1,4 @@
-"""Settles replies until it is killed at a given point: `python -m tests.fault.reply_dies KAFKA PREFIX REDIS DSN POINT`.
+"""Settles replies until it is killed at a point: `python -m tests.carriers.reply_dies KAFKA PREFIX REDIS DSN POINT`.
 
 The point is where SIGKILL falls: `before` and `after` the event is appended, `owed` when the batch is settled and its
 acknowledgement waits, `sent` when the acknowledgement is durable in Kafka and still waits.

@@ -20,7 +20,7 @@ from gateway.guard import Cfg, Lease
 from gateway.intake import Intake
 from gateway.records.registry import BUILT_IN
 from gateway.rules.pack import load
-from tests.fault.reply_dies import POINTS
+from tests.carriers.reply_dies import POINTS
 from tests.integration.settle_world import ACME, PEPPER, World, a_world, now
 
 pytestmark = pytest.mark.fault
@@ -102,7 +102,7 @@ async def test_killed_between_the_event_and_its_acknowledgement(
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.fault.reply_dies",
+            "tests.carriers.reply_dies",
             world.bootstrap,
             world.names.prefix,
             redis_url,
