@@ -82,7 +82,7 @@ async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leave
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("seed", SEEDS[:1])
 async def test_nothing_follows_an_opt_out_out_of_a_backlog(parts: dict[str, Part], seed: int, tmp_path: Path) -> None:
-    """All is accepted and waits in Kafka; then it drains while two people in five leave."""
+    """All is accepted and waits in Kafka; then it drains while half the people leave."""
     async with standing(parts, tmp_path) as (gate, there):
         storm = Storm(gate, there, parts, seed, RACING, (), 0.0, leaving=LEAVING)
         await storm.race(RACE_S)
