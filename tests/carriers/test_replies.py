@@ -4,14 +4,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 import pytest_asyncio
-from edge_app import Running, running
+from edge_app import Running, running, settling
 from opt_in_form import Codes, codes, number
 from settle_world import accepted
 
@@ -24,9 +23,7 @@ from gateway.ledger.events import grant
 from gateway.records import inbound, registry
 from gateway.records.inbound import Due
 from gateway.records.personal import Personal
-from gateway.settle.owners import Registry
-from gateway.settle.settle import Settle
-from gateway.stream import Reader, encode
+from gateway.stream import encode
 
 pytestmark = pytest.mark.integration
 SERVICE, MARKETING = "10690001", "10690002"
@@ -39,7 +36,7 @@ NO_WAY_OUT = Code.PORT_NO_REPLY_ROUTE
 async def edge(redis_url: str, kafka_bootstrap: str, topic_prefix: str, database_url: str) -> AsyncIterator[Running]:
     async with (
         running(redis_url, kafka_bootstrap, topic_prefix, database_url) as served,
-        settling(served, kafka_bootstrap),
+        settling(served, kafka_bootstrap, served.gate.intake),
     ):
         yield served
 
@@ -48,35 +45,6 @@ async def edge(redis_url: str, kafka_bootstrap: str, topic_prefix: str, database
 async def sent(edge: Running, kafka_bootstrap: str) -> AsyncIterator[Codes]:
     async with codes(edge, kafka_bootstrap) as read:
         yield read
-
-
-@asynccontextmanager
-async def settling(edge: Running, bootstrap: str) -> AsyncIterator[None]:
-    gate = edge.gate
-
-    def owners() -> Registry | None:
-        known = gate.cfg.registry
-        return None if known is None else Registry(known.senders, gate.packs)
-
-    settle = Settle(
-        gate.pool,
-        Reader(bootstrap, Settle.topics(gate.topics), gate.topics, "settle"),
-        Reader(bootstrap, [gate.topics.replies], gate.topics, "settle.replies"),
-        gate.producer,
-        gate.topics,
-        gate.guard,
-        gate.appender,
-        owners,
-        intake=gate.intake,
-        flush_s=0.05,
-    )
-    stop = asyncio.Event()
-    task = asyncio.create_task(settle.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
 
 
 async def post(edge: Running, person: str, text: str, port: str, **more: Any) -> None:

@@ -67,6 +67,24 @@ async def waited(said: Sequence[Mapping[str, Any]]) -> bool:
     return any(line["event"] == "settle_waits" for line in said)
 
 
+async def killed_again_and_again(world: World, rng: random.Random, times: int) -> None:
+    """Settle begins and ends at any moment; every second time PostgreSQL has first ended what holds its lock."""
+    for attempt in range(times):
+        task = asyncio.create_task(world.settle(flush_s=0.01).run(asyncio.Event()))
+        await asyncio.sleep(rng.uniform(0.2, 0.5))
+        if attempt % 2:
+            await world.value(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                "WHERE locktype = 'advisory' AND pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            await asyncio.sleep(rng.uniform(0.0, 0.3))
+        while not task.done():  # a connection that breaks meanwhile may swallow a cancellation
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
+        with suppress(asyncio.CancelledError):
+            task.result()
+
+
 async def test_each_statement_counts_once_through_kills_at_any_moment(world: World) -> None:
     before, count = await world.counted(), 600
     messages, results, receipts = lives(count, "d1")
@@ -80,18 +98,7 @@ async def test_each_statement_counts_once_through_kills_at_any_moment(world: Wor
         await world.say(world.names.receipts, *receipts[count:])
 
     speaking = asyncio.create_task(speak())
-    for attempt in range(8):
-        task = asyncio.create_task(world.settle(flush_s=0.01).run(asyncio.Event()))
-        await asyncio.sleep(rng.uniform(0.2, 0.5))
-        if attempt % 2:
-            await world.value(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-                "WHERE locktype = 'advisory' AND pid <> pg_backend_pid() AND datname = current_database()"
-            )
-            await asyncio.sleep(rng.uniform(0.0, 0.3))
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    await killed_again_and_again(world, rng, 8)
     await speaking
     ids = [message.id for message in messages]
     async with world.settling():
@@ -127,17 +134,7 @@ async def test_what_is_told_is_told_once_through_kills_at_any_moment(world: Worl
             await world.say(world.names.receipts, *receipts[count:])
 
         speaking = asyncio.create_task(speak())
-        for attempt in range(6):
-            task = asyncio.create_task(world.settle(flush_s=0.01).run(asyncio.Event()))
-            await asyncio.sleep(rng.uniform(0.2, 0.5))
-            if attempt % 2:
-                await world.value(
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-                    "WHERE locktype = 'advisory' AND pid <> pg_backend_pid() AND datname = current_database()"
-                )
-            while not task.done():  # a connection that breaks meanwhile may swallow a cancellation
-                task.cancel()
-                await asyncio.wait([task], timeout=1)
+        await killed_again_and_again(world, rng, 6)
         await speaking
         ids = [message.id for message in messages]
         async with world.settling():

@@ -22,7 +22,10 @@ from gateway.ledger.projection import Projection
 from gateway.ledger.reading import Reading
 from gateway.records import registry
 from gateway.rules.pack import load
+from gateway.settle.owners import Registry
+from gateway.settle.settle import Settle
 from gateway.stream.producer import Producer
+from gateway.stream.reader import Reader
 from gateway.stream.topics import Topics, ensure
 
 PEPPER, MASTER = b"p" * 32, b"m" * 32
@@ -147,3 +150,33 @@ async def running(redis_url: str, kafka: str, prefix: str, database_url: str) ->
     finally:
         server.should_exit = True
         await serving
+
+
+@asynccontextmanager
+async def settling(edge: Running, bootstrap: str, intake: Intake | None = None) -> AsyncIterator[None]:
+    """Settle over the parts of this edge; it acknowledges and answers where it has an intake."""
+    gate = edge.gate
+
+    def owners() -> Registry | None:
+        known = gate.cfg.registry
+        return None if known is None else Registry(known.senders, gate.packs)
+
+    settle = Settle(
+        gate.pool,
+        Reader(bootstrap, Settle.topics(gate.topics), gate.topics, "settle"),
+        Reader(bootstrap, [gate.topics.replies], gate.topics, "settle.replies"),
+        gate.producer,
+        gate.topics,
+        gate.guard,
+        gate.appender,
+        owners,
+        intake=intake,
+        flush_s=0.05,
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(settle.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)

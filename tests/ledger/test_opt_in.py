@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -17,7 +16,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from edge_app import SENDERS, Running, running
+from edge_app import Running, running, settling
 from opt_in_form import ARRIVALS, TOPIC, Browser, Codes, codes, draft, hidden, number, opt_in_of
 
 from gateway.contract.codes import Code
@@ -29,10 +28,8 @@ from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.ledger.events import canonical
 from gateway.records import forms
-from gateway.settle.owners import Registry
-from gateway.settle.settle import Settle
 from gateway.settle.tending import Tending
-from gateway.stream import Reader, encode
+from gateway.stream import encode
 
 pytestmark = pytest.mark.integration
 DAY_MS = 86_400_000
@@ -51,29 +48,6 @@ async def edge(redis_url: str, kafka_bootstrap: str, topic_prefix: str, database
 async def sent(edge: Running, kafka_bootstrap: str) -> AsyncIterator[Codes]:
     async with codes(edge, kafka_bootstrap) as read:
         yield read
-
-
-@asynccontextmanager
-async def settling(edge: Running, bootstrap: str) -> AsyncIterator[None]:
-    gate = edge.gate
-    settle = Settle(
-        gate.pool,
-        Reader(bootstrap, Settle.topics(gate.topics), gate.topics, "settle"),
-        Reader(bootstrap, [gate.topics.replies], gate.topics, "settle.replies"),
-        gate.producer,
-        gate.topics,
-        gate.guard,
-        gate.appender,
-        lambda: Registry(SENDERS, gate.packs),
-        flush_s=0.05,
-    )
-    stop = asyncio.Event()
-    task = asyncio.create_task(settle.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
 
 
 async def replied(edge: Running, person: str, text: str, port: str = "10690001", **more: Any) -> str:
