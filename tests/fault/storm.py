@@ -196,7 +196,7 @@ class Storm:
         await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
         await asyncio.sleep(self.dice.random())
         part.start()
-        await self._until(part.ready)
+        await self._back(part)
 
     async def cut(self, name: str) -> None:
         """Every connection to the part ends."""
@@ -214,12 +214,17 @@ class Storm:
             await server.flushall()
 
     @staticmethod
-    async def _until(ready: Callable[[], bool]) -> None:
-        for _ in range(1200):
-            if ready():
+    async def _back(part: Part) -> None:
+        """Started again whenever it ends, as a supervisor does: the dead server's processes may still be leaving."""
+        said: list[str] = []
+        for _ in range(600):
+            if part.ready():
                 return
-            await asyncio.sleep(0.05)
-        raise AssertionError("a part did not come back within a minute")
+            if how := part.child.ended():
+                said.append(f"{how}: {part.child.said()}")
+                part.start()
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{part.name} did not come back within a minute\n{part.child.said()}\nbefore: {said[-3:]}")
 
     # --- what became of it -------------------------------------------------------------------------------------------
 
