@@ -80,9 +80,9 @@ load: venv-dev ## load a running gateway: HOST=http://127.0.0.1:8080 RATE=1000 D
 
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
 lock: ## pin every package by hash (needs uv)
-	$(COMPILE) --extra local -o requirements.lock
-	$(COMPILE) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
-	$(COMPILE) -c requirements.lock -o deploy/requirements.lock
+	$(COMPILE) --extra local --extra console -o requirements.lock
+	$(COMPILE) --extra local --extra console --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --extra console -c requirements.lock -o deploy/requirements.lock
 
 venv:
 	@.ci/venv requirements.lock

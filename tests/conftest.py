@@ -38,8 +38,9 @@ BUDGETS_S = {
     "fault": 300,
     "carriers": 90,
     "ledger": 90,
+    "health": 150,
     "interop": 600,
-    "browser": 180,
+    "browser": 240,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
 APART = {"browser", "interop"}

@@ -1,0 +1,44 @@
+"""Signals and their minute buckets: each act once, counted in the statement that adds it.
+
+Owns tables `signals` and `signal_minutes`. Call it inside the transaction that records what the signal is about: then
+a crash leaves both or neither, and a repetition counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.contract.health import Signal
+from gateway.records.connection import Connection
+
+_NOTE = """
+WITH fresh AS (
+    INSERT INTO signals (signal, key, minute, origin, message, subject, at)
+    SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::int[], $5::uuid[], $6::bytea[], $7::bigint[])
+    ON CONFLICT DO NOTHING
+    RETURNING signal, key, minute, origin
+), counted AS (
+    INSERT INTO signal_minutes (minute, origin, signal, n)
+    SELECT minute, coalesce(origin, 0), signal, count(*) FROM fresh GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (minute, origin, signal) DO UPDATE SET n = signal_minutes.n + EXCLUDED.n
+)
+SELECT signal, key FROM fresh
+"""
+
+
+async def note(conn: Connection, signals: Sequence[Signal]) -> set[tuple[int, bytes]]:
+    """Count what was not counted before; returns (act, key) of those."""
+    if not signals:
+        return set()
+    signals = sorted(signals, key=lambda one: (one.act, one.key))  # one order for all, so that nobody waits in a ring
+    rows = await conn.fetch(
+        _NOTE,
+        [one.act.value for one in signals],
+        [one.key for one in signals],
+        [one.minute for one in signals],
+        [one.origin for one in signals],
+        [one.message for one in signals],
+        [one.subject for one in signals],
+        [one.at for one in signals],
+    )
+    return {(row["signal"], row["key"]) for row in rows}
