@@ -3,7 +3,7 @@
 For opt-ins that wait for their second record: a key that seals them, one that digests their codes, and the Ed25519 key
 that signs both records; all three are derived from the master key, so a copy of the database alone opens, guesses and
 forges nothing. Webhooks have two more: one seals addresses, clients' signing secrets and what waits to be sent, the
-other names addresses.
+other names addresses. What messages said is sealed by a key of its day (`sealing.py`).
 
 A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
 (AES-256-GCM) and a key for tags; disclosing the tag key shows which leaves are the person's and opens nothing else.
@@ -96,8 +96,8 @@ class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
     __slots__ = (
-        "_codes", "_hook_names", "_hooks", "_kept", "_master", "_names", "_pending", "_pepper", "_records", "_subjects",
-        "_wrap",
+        "_codes", "_contents", "_hook_names", "_hooks", "_kept", "_master", "_names", "_pending", "_pepper", "_records",
+        "_subjects", "_wrap",
     )  # fmt: skip
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
@@ -110,6 +110,7 @@ class Keys:
         self._pending = AESGCM(_derive(master, b"opt-in 1"))
         self._codes = _derive(master, b"opt-in code 1")
         self._hooks = AESGCM(_derive(master, b"webhook 1"))
+        self._contents = _derive(master, b"contents 1")
         self._hook_names = _derive(master, b"webhook name 1")
         self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"record 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
@@ -180,6 +181,10 @@ class Keys:
             return self._hooks.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], b"webhook" + bound)
         except (InvalidTag, ValueError):
             raise KeyMismatchError("what a webhook keeps does not open") from None
+
+    def content_box(self, day: int) -> AESGCM:
+        """AES-256-GCM under the key of what messages of a UTC day (since 1970) said."""
+        return AESGCM(_derive(self._contents, b"day" + day.to_bytes(4, "big")))
 
     def webhook_name(self, *parts: str) -> bytes:
         """16 bytes that name these words for good; without the master key they tell nothing of an address."""

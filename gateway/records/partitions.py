@@ -1,8 +1,9 @@
 """Daily partitions: made ahead of need, dropped whole when their retention ends.
 
-Owns the children of `messages`, `carrier_ids` and `orphans`, named `<table>_<yyyymmdd>` (UTC days). What falls outside
-every day lands in `<table>_other`, so a wrong clock never stops settlement. A crash leaves at most a partition not made
-yet; the next call makes it. Two processes may call at once: an advisory lock orders them.
+Owns the children of `messages`, `message_contents`, `carrier_ids` and `orphans`, named `<table>_<yyyymmdd>` (UTC
+days). What falls outside every day lands in `<table>_other`, so a wrong clock never stops settlement. A crash leaves at
+most a partition not made yet; the next call makes it. Two processes may call at once: an advisory lock orders them.
+What a legal hold covers outlives its day (`holds`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Iterable
 from gateway.records.connection import Connection
 
 DAY_MS = 86_400_000
-BY_ID = ("messages",)
-COLUMNS = {"messages": "id", "carrier_ids": "at", "orphans": "received_at"}
+BY_ID = ("messages", "message_contents")
+COLUMNS = {"messages": "id", "message_contents": "id", "carrier_ids": "at", "orphans": "received_at"}
 TABLES = tuple(COLUMNS)
 MINUTES = 1_440
 PATIENCE_MS = 1_000
