@@ -56,3 +56,8 @@ class Alert(BaseModel):
     summary: str
     """One sentence, English."""
     detail: dict[str, Any] = {}
+
+
+def page_of(kind: str) -> str:
+    """The file of the runbook that says what to do about an alert of this kind."""
+    return f"{kind.replace('.', '-').replace('_', '-')}.md"
