@@ -34,6 +34,8 @@ class Signal(NamedTuple):
     """The row of `message_origins` of its message, where that is known."""
     message: str | None = None
     subject: bytes | None = None
+    carrier: str | None = None
+    """Which carrier brought its message; looked up where a message is given and this is not."""
 
 
 def key_of(*told: str) -> bytes:
