@@ -24,7 +24,7 @@ def client_add(
     senders: Annotated[str, typer.Option(help="Senders it may use, comma-separated, or `*`.")] = "",
     purposes: Annotated[str, typer.Option(help="Purposes or topics, comma-separated, or `*`.")] = "*",
     roles: Annotated[
-        str, typer.Option(help="`send`, `consent`, `read`, `suppress`, `operate`, `carrier:<name>`.")
+        str, typer.Option(help="`send`, `consent`, `read`, `suppress`, `complain`, `operate`, `carrier:<name>`.")
     ] = "send",
     quota: Annotated[int, typer.Option(help="Messages a minute.", min=1)] = 1_000_000,
     replace: Annotated[bool, typer.Option("--replace", help="Let it take the place of the one of this name.")] = False,

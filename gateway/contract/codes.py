@@ -47,6 +47,7 @@ class Code(StrEnum):
     SUPPRESSED = "suppressed"
     EVIDENCE_INSUFFICIENT = "evidence.insufficient"
     IDEMPOTENCY_CONFLICT = "idempotency.conflict"
+    CASE_STATE = "case.state"
     WINDOW_EXCEEDED = "window.exceeded"
     QUIET_HOURS = "quiet.hours"
     MESSAGE_EXPIRED = "message.expired"
@@ -190,6 +191,12 @@ MEANINGS: dict[Code, Meaning] = {
         "This idempotency key belongs to another body",
         "Use a new key for a new message; repeat the same body to repeat the answer.",
         "该幂等键已用于其他内容，请更换。",
+    ),
+    Code.CASE_STATE: Meaning(
+        409,
+        "The case does not stand where this act is possible",
+        "GET /v1/complaints/{id} shows where it stands: answer it before it is closed; a closed case stays closed.",
+        "案件当前状态不允许该操作：先答复，再结案；已结案的不再变更。",
     ),
     Code.WINDOW_EXCEEDED: Meaning(
         429,

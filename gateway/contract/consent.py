@@ -141,6 +141,8 @@ class EventKind(StrEnum):
     BREAKER = "breaker"
     PACK = "pack"
     """A rule pack came into force, with its text."""
+    CASE = "case"
+    """What was done about a complaint, or what a day's complaints were stated to be."""
     ACCESS = "access"
 
 

@@ -52,6 +52,7 @@ STATES: Final[Mapping[EventKind, EventState | None]] = {
     EventKind.ERASURE: EventState.ERASURE,
     EventKind.BREAKER: None,
     EventKind.PACK: None,
+    EventKind.CASE: None,
     EventKind.ACCESS: None,
 }
 """Each kind's state where what stood before does not matter; `ledger.state.event_state` knows where it does."""

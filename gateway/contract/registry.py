@@ -25,8 +25,9 @@ SCOPE_FORMS = (
     "list_source:<name>",
 )
 """The same in words."""
-ROLES = ("send", "consent", "read", "suppress", "operate")
-"""`operate`: breakers, a person's file and its erasure, everybody's messages. Callbacks need `carrier:<name>`."""
+ROLES = ("send", "consent", "read", "suppress", "complain", "operate")
+"""`complain`: bringing complaints, whoever's sender they are about. `operate`: breakers, complaints' cases, a person's
+file and its erasure, everybody's messages. Callbacks need `carrier:<name>`."""
 ROLE = rf"^({'|'.join(ROLES)}|carrier:[a-z0-9][a-z0-9_-]{{0,31}})$"
 
 

@@ -20,7 +20,6 @@ from gateway import __version__, telemetry
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge import (
-    alerts,
     bodies,
     breakers,
     callbacks,
@@ -39,6 +38,7 @@ from gateway.edge import (
     webhooks,
 )
 from gateway.edge.callers import SCOPE
+from gateway.edge.complaints.routes import router as complaints
 from gateway.edge.door import Door
 from gateway.edge.gate import Gate
 from gateway.edge.messages import hot_routes
@@ -54,9 +54,9 @@ ROUTERS = (
     recipients.router,
     personal_data,
     suppressions.router,
+    complaints,
     callbacks.router,
     breakers.router,
-    alerts.router,
     forms.router,
     consent_pages,
     operations.router,

@@ -25,7 +25,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
 PAGES = "/c/"
 """Where people agree: no key, but bodies, and so the same limits as behind one."""
 PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/", PAGES)
-BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch"})
+BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch", "/v1/complaints"})
 BULK_FOLDERS = ("/v1/carriers/",)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 

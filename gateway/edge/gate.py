@@ -80,4 +80,6 @@ class Gate:
     """Whose `X-Forwarded-For` is believed on the consent pages."""
     public_url: str | None = None
     """The origin under which people reach `/c/`; none: as their request says."""
+    answer_h: int = 24
+    """Hours within which a complaint is to be answered first."""
     unanswered: Unanswered = field(default_factory=Unanswered)

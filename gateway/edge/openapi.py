@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from gateway.carriers.receipts import ReceiptsIn, RepliesIn
 from gateway.contract.codes import MEANINGS, Code
+from gateway.contract.complaint import ComplaintBatch, ComplaintRequest
 from gateway.contract.consent import ConsentBatch, RelationshipBatch
 from gateway.contract.message import BatchRequest, SendAnswer, SendRequest
 from gateway.edge.door import is_public
@@ -72,6 +73,8 @@ MODELS: Sequence[type[BaseModel]] = (
     CheckAnswer,
     ConsentBatch,
     RelationshipBatch,
+    ComplaintRequest,
+    ComplaintBatch,
     ReceiptsIn,
     RepliesIn,
 )
@@ -98,6 +101,7 @@ def document(app: App) -> dict[str, Any]:
         paths.setdefault(path, {})["post"] = operation
     for path, model in RAW_BODIES.items():
         paths[path]["post"]["requestBody"] = _json_body(model)
+    paths["/v1/complaints"]["post"]["requestBody"] = _complaints_body()
     for path, item in paths.items():
         for method, operation in item.items():
             _complete(path, method, operation)
@@ -110,6 +114,18 @@ def _json_body(model: type[BaseModel], example: Any = None) -> dict[str, Any]:
     if example is not None:
         content["example"] = example
     return {"required": True, "content": {"application/json": content}}
+
+
+def _complaints_body() -> dict[str, Any]:
+    """One complaint, a batch of them, or a file."""
+    models = [{"$ref": REF.format(model=model.__name__)} for model in (ComplaintRequest, ComplaintBatch)]
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": models}},
+            "text/csv": {"schema": {"type": "string", "description": "Of any size; with `mapping` or `columns`."}},
+        },
+    }
 
 
 def _answer(model: type[BaseModel], description: str) -> dict[str, Any]:
@@ -172,6 +188,8 @@ def _codes(path: str, method: str) -> Iterable[Code]:
     if path.startswith(("/v1/consents", "/v1/relationships", "/v1/recipients", "/v1/suppressions")):
         codes += (Code.CONSENT_OPTED_OUT, Code.IDEMPOTENCY_CONFLICT, Code.RECIPIENT_INVALID, Code.EVIDENCE_INSUFFICIENT)
         codes += (Code.NOT_FOUND, Code.SUPPRESSED)
+    if path.startswith("/v1/complaints"):
+        codes += (Code.NOT_FOUND, Code.CASE_STATE, Code.IDEMPOTENCY_CONFLICT, Code.RECIPIENT_INVALID)
     return codes
 
 

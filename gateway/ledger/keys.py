@@ -3,7 +3,8 @@
 For opt-ins that wait for their second record: a key that seals them, one that digests their codes, and the Ed25519 key
 that signs both records; all three are derived from the master key, so a copy of the database alone opens, guesses and
 forges nothing. Webhooks have two more: one seals addresses, clients' signing secrets and what waits to be sent, the
-other names addresses. What messages said is sealed by a key of its day (`sealing.py`).
+other names addresses. Complaints have the same two: one seals their words, the other names them. What messages said is
+sealed by a key of its day (`sealing.py`).
 
 A person's root key is random. From it come, by HKDF-Expand (RFC 5869, SHA-256), a key for bodies and the number
 (AES-256-GCM) and a key for tags; disclosing the tag key shows which leaves are the person's and opens nothing else.
@@ -96,8 +97,8 @@ class Keys:
     """The installation's secrets. `master`: 32 bytes; `pepper`: at least 32; both stay for the installation's life."""
 
     __slots__ = (
-        "_codes", "_contents", "_hook_names", "_hooks", "_kept", "_master", "_names", "_pending", "_pepper", "_records",
-        "_subjects", "_wrap",
+        "_case_names", "_cases", "_codes", "_contents", "_hook_names", "_hooks", "_kept", "_master", "_names",
+        "_pending", "_pepper", "_records", "_subjects", "_wrap",
     )  # fmt: skip
 
     def __init__(self, master: bytes, pepper: bytes) -> None:
@@ -112,6 +113,8 @@ class Keys:
         self._hooks = AESGCM(_derive(master, b"webhook 1"))
         self._contents = _derive(master, b"contents 1")
         self._hook_names = _derive(master, b"webhook name 1")
+        self._cases = AESGCM(_derive(master, b"complaint 1"))
+        self._case_names = _derive(master, b"complaint name 1")
         self._records = Ed25519PrivateKey.from_private_bytes(_derive(master, b"record 1"))
         self._kept: OrderedDict[bytes, PersonKeys] = OrderedDict()
 
@@ -189,6 +192,22 @@ class Keys:
     def webhook_name(self, *parts: str) -> bytes:
         """16 bytes that name these words for good; without the master key they tell nothing of an address."""
         return _mac(self._hook_names, "\0".join(parts).encode())[:16]
+
+    def seal_case(self, plain: bytes, bound: bytes) -> bytes:
+        """Words of a complaint or of its case, sealed; `bound` (whose they are) has to be given again to open it."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cases.encrypt(nonce, plain, b"complaint" + bound)
+
+    def open_case(self, sealed: bytes, bound: bytes) -> bytes:
+        """What `seal_case` took; KeyMismatchError when it does not open."""
+        try:
+            return self._cases.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], b"complaint" + bound)
+        except (InvalidTag, ValueError):
+            raise KeyMismatchError("what a complaint keeps does not open") from None
+
+    def case_name(self, *parts: str) -> bytes:
+        """16 bytes that name a complaint by what makes it the same one; without the master key they tell nothing."""
+        return _mac(self._case_names, "\0".join(parts).encode())[:16]
 
     def code_digest(self, opt_in: str, code: str) -> bytes:
         """32 bytes under which a confirmation code is kept; without the master key a million guesses tell nothing."""

@@ -303,4 +303,4 @@ _STEPS: dict[EventKind, Step] = {
     EventKind.RESTRICTION: _erase,
     EventKind.ERASURE: _erase,
 }
-"""BREAKER, PACK and ACCESS say nothing about what may be sent. What is kept after RESTRICTION permits nothing."""
+"""BREAKER, PACK, CASE and ACCESS say nothing about what may be sent. What is kept after RESTRICTION permits nothing."""

@@ -1,6 +1,7 @@
 """What message rows and replies say about one person, for their own rights.
 
-Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due` alone. Rows of messages
+Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and takes from
+complaints, which stay as figures, their words and whose they were. Rows of messages
 hold no number and no text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds
 and windows still find a message by it.
 """
@@ -31,6 +32,10 @@ SELECT greatest(
     ) AS sent),
     (SELECT max(received_at) FROM replies WHERE subject = $1)
 )
+"""
+_WORDS = """
+WITH own AS (UPDATE complaints SET subject = NULL, sealed = NULL WHERE subject = $1 RETURNING id)
+UPDATE case_acts a SET sealed = NULL FROM own WHERE a.complaint = own.id AND a.sealed IS NOT NULL
 """
 _REPLIES = """
 SELECT port, meaning, scope, at, received_at FROM replies WHERE subject = $1 ORDER BY received_at DESC LIMIT $2
@@ -65,9 +70,11 @@ class Personal:
         return [Said(*row) for row in await self._fetch(_REPLIES, subject, limit)]
 
     async def forget(self, subject: bytes) -> None:
-        """Delete what is noted about the person's replies, and what of them waits to be told; again is harmless."""
+        """Delete what is noted of the person's replies and complaints, and what waits to be told; again is harmless."""
         await self._fetch("DELETE FROM webhooks WHERE subject = $1", subject)
         await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
+        await self._fetch(_WORDS, subject)
+        await self._fetch("UPDATE signals SET subject = NULL WHERE subject = $1", subject)
 
     async def cancel(self, subject: bytes) -> None:
         """Delete what waits: an opt-in to be confirmed, an answer to be sent."""

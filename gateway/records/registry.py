@@ -164,7 +164,7 @@ async def seed_demo(connection: Connection, pepper: bytes) -> None:
             id="demo",
             key_digests=(key_digest(pepper, "demo-key"),),
             senders=("*",),
-            roles=("send", "consent", "read", "suppress", "operate"),
+            roles=("send", "consent", "read", "suppress", "complain", "operate"),
             quota_per_minute=100_000_000,
         ),
     )

@@ -29,7 +29,7 @@ from gateway.stream.reader import Reader
 from gateway.stream.topics import Topics, ensure
 
 PEPPER, MASTER = b"p" * 32, b"m" * 32
-ROLES = ("send", "consent", "read", "suppress", "operate")
+ROLES = ("send", "consent", "read", "suppress", "complain", "operate")
 CLIENTS = (
     Client(id="shop", senders=("acme",), roles=ROLES),
     Client(id="other", senders=("bolt",), roles=ROLES),

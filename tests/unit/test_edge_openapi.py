@@ -34,6 +34,7 @@ CONTRACT = {
     "post /v1/carriers/{carrier}/replies", "get /v1/breakers", "post /v1/breakers/{scope}/open",
     "post /v1/breakers/{scope}/close", "post /v1/forms", "get /v1/forms/{id}",
     "get /v1/evidence/{id}", "get /v1/ledger/checkpoint", "get /v1/ledger/keys", "get /v1/ledger/tile/{path}",
+    "post /v1/complaints",
     "get /v1/webhooks/dead", "post /v1/webhooks/replay", "post /v1/webhooks/{id}/replay",
     "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
 }  # fmt: skip
