@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         "",
         description="Networks, comma-separated, that webhooks may call although they are private, such as 10.20.0.0/16",
     )
+    runbook_url: Annotated[str, Field(pattern=r"^\S+$")] = Field(
+        "docs/runbook",
+        description="Where your operators read docs/runbook; the address of an alert's page begins with it",
+    )
     webhook_ports: str = Field("", description="Ports of callback addresses beside 443 and 8443, comma-separated")
     ledger_dir: Path = Field(
         Path("/var/lib/assent/ledger"),

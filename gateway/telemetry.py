@@ -179,6 +179,16 @@ WEBHOOK_SECONDS = Spread(
 WEBHOOKS_WAITING = Level("assent_webhooks_waiting", "Webhooks waiting to be sent, or sent again.", mode="max")
 WEBHOOKS_OLDEST = Level("assent_webhooks_oldest_seconds", "Age of the oldest webhook waiting.", mode="max")
 WEBHOOKS_DEAD = Level("assent_webhooks_dead", "Webhooks given up on, until they are replayed or forgotten.", mode="max")
+# --- alerts --------------------------------------------------------------------------------------------------------
+ALERTS_WAITING = Level(
+    "assent_alerts_waiting",
+    "Alerts of the last day that the operators' webhook address has not taken in, or for which there is none.",
+    mode="max",
+)
+ALERTS_OLDEST = Level("assent_alerts_oldest_seconds", "Age of the oldest of them.", mode="max")
+ALERTS_RECENT = Level(
+    "assent_alerts_recent", "Alerts that the gateway raised in the last hour.", "kind", "severity", mode="max"
+)
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")

@@ -29,6 +29,7 @@ from gateway.settle.notices import Notices
 from gateway.settle.seals import open_address, seal_secret
 from gateway.settle.webhooks.sending import Sending
 from gateway.settle.webhooks.signing import ROTATION_MS
+from gateway.settle.webhooks.telling import Telling
 from gateway.settle.webhooks.wire import Resolver, Wire
 
 SECRET_BYTES = 32
@@ -40,14 +41,15 @@ LISTED = 1_000
 
 @asynccontextmanager
 async def sending(settings: Settings, pool: "Pool[Any]", keys: Keys) -> AsyncIterator["asyncio.Task[None]"]:
-    """The sender at work; at the end it finishes the calls it is in."""
+    """The sender at work, and beside it what tells operators; at the end it finishes the calls it is in."""
     stop, resolver = asyncio.Event(), Resolver()
     work = asyncio.create_task(Sending(pool, keys, Wire(reach_of(settings), resolve=resolver)).run(stop))
+    telling = asyncio.create_task(Telling(pool, keys, settings.runbook_url).run(stop))
     try:
         yield work
     finally:
         stop.set()
-        await asyncio.wait([work], timeout=GRACE_S)
+        await asyncio.wait([work, telling], timeout=GRACE_S)
         resolver.close()
 
 

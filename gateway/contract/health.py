@@ -34,6 +34,8 @@ class Signal(NamedTuple):
     """The row of `message_origins` of its message, where that is known."""
     message: str | None = None
     subject: bytes | None = None
+    carrier: str | None = None
+    """Which carrier brought its message; looked up where a message is given and this is not."""
 
 
 def key_of(*told: str) -> bytes:
@@ -56,3 +58,8 @@ class Alert(BaseModel):
     summary: str
     """One sentence, English."""
     detail: dict[str, Any] = {}
+
+
+def page_of(kind: str) -> str:
+    """The file of the runbook that says what to do about an alert of this kind."""
+    return f"{kind.replace('.', '-').replace('_', '-')}.md"

@@ -1,4 +1,4 @@
-"""What clients are told of by webhook: one model for the sender and for `schemas/webhooks.schema.json`.
+"""What clients and operators are told of by webhook: one model for the sender and `schemas/webhooks.schema.json`.
 
 A notice of a status holds no number and no text. What a person wrote is told to whom it was written to, the client that
 was given the sender's replies, because a person has to be answered. A field is never changed in meaning; one may be
@@ -16,6 +16,7 @@ PREFIX: Final = "whsec_"
 """Of a signing secret, before its base64."""
 RecipientKind = Literal["recipient.reply", "recipient.opted_out", "recipient.renewed"]
 STATUS: Final = "message.status"
+ALERT: Final = "alert"
 
 
 class Told(BaseModel):
@@ -76,7 +77,34 @@ class RecipientSaid(Told):
     data: RecipientData
 
 
-class Notice(RootModel[Annotated[MessageStatus | RecipientSaid, Field(discriminator="type")]]):
+class AlertData(Told):
+    """Something that a person must look at; it names nobody."""
+
+    id: str
+    kind: str
+    """A dotted word, `breaker.open`; each has a page in the runbook."""
+    severity: Literal["warning", "critical"]
+    scope: str
+    """What it is about: a breaker's scope, a case's id, a carrier."""
+    summary: str
+    """One sentence, English."""
+    detail: dict[str, Any] = {}
+    """What the kind adds to it; fields may come and go."""
+    at: datetime
+    """When it was raised."""
+    runbook: str
+    """Where the runbook says what to do."""
+
+
+class AlertRaised(Told):
+    """An alert, told to the operators' own address and to nobody else."""
+
+    type: Literal["alert"] = "alert"
+    timestamp: datetime
+    data: AlertData
+
+
+class Notice(RootModel[Annotated[MessageStatus | RecipientSaid | AlertRaised, Field(discriminator="type")]]):
     """The body of a webhook: JSON in UTF-8, signed as Standard Webhooks says over exactly these bytes."""
 
 

@@ -20,6 +20,7 @@ from gateway import __version__, telemetry
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.edge import (
+    alerts,
     bodies,
     breakers,
     callbacks,
@@ -57,6 +58,7 @@ ROUTERS = (
     complaints,
     callbacks.router,
     breakers.router,
+    alerts.router,
     forms.router,
     consent_pages,
     operations.router,

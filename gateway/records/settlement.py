@@ -1,6 +1,6 @@
 """The SQL of one settle transaction, and of what settlement owes others afterwards.
 
-Owns every statement that writes message rows, carrier ids, orphans, minute buckets, long windows and a consumer's
+Owns every statement that writes message rows, carrier ids, orphans, outcomes' buckets, long windows and a consumer's
 offsets. A flush is one transaction on the connection given here, and `move_offsets` goes first: it locks the
 consumer's rows, and raises `Superseded` when somebody else has moved them, so whatever follows is written exactly once
 or not at all. A crash before COMMIT leaves nothing of it; the records are read again.
@@ -197,8 +197,20 @@ async def orphan_keys(conn: Connection, limit: int) -> list[str]:
 # --- what is counted, and what is owed -----------------------------------------------------------------------------
 
 _COUNT = """
-INSERT INTO outcome_minutes AS b (minute, origin, carrier, status, cause, n)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::smallint[], $6::bigint[])
+WITH given AS (
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::smallint[], $6::bigint[])
+        AS g(minute, origin, carrier, status, cause, n)
+), hours AS (
+    INSERT INTO outcome_hours AS b (hour, origin, carrier, status, cause, n)
+    SELECT minute / 60, origin, carrier, status, cause, sum(n) FROM given GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (hour, origin, carrier, status, cause) DO UPDATE SET n = b.n + excluded.n
+), days AS (
+    INSERT INTO outcome_days AS b (day, origin, carrier, status, cause, n)
+    SELECT minute / 1440, origin, carrier, status, cause, sum(n) FROM given
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (day, origin, carrier, status, cause) DO UPDATE SET n = b.n + excluded.n
+)
+INSERT INTO outcome_minutes AS b (minute, origin, carrier, status, cause, n) SELECT * FROM given
 ON CONFLICT (minute, origin, carrier, status, cause) DO UPDATE SET n = b.n + excluded.n
 """
 _DUE = {
@@ -217,7 +229,7 @@ _DUE = {
 
 
 async def count(conn: Connection, changes: Mapping[Minute, int]) -> None:
-    """Add to the minute buckets, in the order of their keys so that two writers cannot lock each other."""
+    """Add to the buckets of minutes, hours and days, in the order of their keys: two writers cannot lock each other."""
     moved = sorted((key, n) for key, n in changes.items() if n)
     if moved:
         await conn.execute(_COUNT, *map(list, zip(*(key for key, _ in moved), strict=True)), [n for _, n in moved])

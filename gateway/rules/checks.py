@@ -67,6 +67,7 @@ def contradictions(table: shape.PackTable) -> Iterator[Problem]:
             yield (key,), f"{name} is missing"
     yield from _retained(table.retention)
     yield from _answers(table)
+    yield from _breaker(table.breaker)
     for name, purpose in table.purposes.items():
         for key, what in _misfits(purpose):
             yield ("purposes", name, key), what
@@ -121,6 +122,16 @@ def _retained(rows: tuple[shape.RetentionTable, ...]) -> Iterator[Problem]:
             yield ("retention", n, "what"), f"{row.what} have a row already"
         if (row.keep == shape.FOR_GOOD) != (row.what == "refusals"):
             yield ("retention", n, "keep"), "refusals are kept for good, and nothing else is"
+
+
+def _breaker(table: shape.BreakerTable) -> Iterator[Problem]:
+    if table.calm >= table.warn:
+        yield ("breaker", "calm"), "is not below warn"
+    for name, line in table.lines.items():
+        if line.ppm is None and line.most is None:
+            yield ("breaker", "lines", name), "is no line: it has neither ppm nor most"
+        if line.few is not None and line.most is not None and line.few > line.most:
+            yield ("breaker", "lines", name, "few"), "is more than most"
 
 
 def _misfits(purpose: shape.PurposeTable) -> Iterator[tuple[str, str]]:

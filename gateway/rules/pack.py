@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class, Reason
 from gateway.rules import checks, lines, shape
+from gateway.rules.breaker import Line, Lines
 from gateway.rules.phrases import Phrases, plain
 from gateway.rules.wording import Words, bare
 
@@ -165,6 +166,8 @@ class Pack:
     """How long a test of a port's reply route counts."""
     promotional: Words
     retention: tuple[Retention, ...]
+    breaker: Lines
+    """What opens a breaker by itself."""
     notice: str
     """That this pack is a default for a lawyer to review."""
     notice_zh: str
@@ -260,6 +263,7 @@ def compiled(table: shape.PackTable) -> Pack:
         promotional=Words(table.promotional.words),
         route_tested_ms=shape.period_ms(table.reply_route.tested_within),
         retention=tuple(_retention(row, table) for row in table.retention),
+        breaker=_breaker(table),
         notice=table.notice,
         notice_zh=table.notice_zh,
         table=table,
@@ -278,6 +282,25 @@ def _phrases(table: shape.LanguageTable, same: Mapping[int, str]) -> Phrases:
 def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:
     zone, source = ZoneInfo(table.zone), _source(table, row.source)
     return Retention(row.what, shape.months_of(row.keep), zone, row.title, row.title_zh, source)
+
+
+def _breaker(table: shape.PackTable) -> Lines:
+    rows = [
+        Line(
+            name,
+            row.counts,
+            frozenset(row.scopes),
+            row.within,
+            row.ppm,
+            row.min_delivered,
+            row.z,
+            row.few,
+            row.most,
+            _source(table, row.source),
+        )
+        for name, row in table.breaker.lines.items()
+    ]
+    return Lines(table.breaker.warn, table.breaker.calm, tuple(rows))
 
 
 def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purpose:

@@ -286,6 +286,31 @@ class RetentionTable(_Table):
     source: Name
 
 
+class BreakerLineTable(_Table):
+    """A line that stops what passes it (`rules.breaker`): a rate with its minimum and its certainty, or a count."""
+
+    counts: Literal["complaints", "confirmed", "unsubscribes"]
+    scopes: Annotated[tuple[Literal["sender", "campaign", "port", "list_source"], ...], Field(min_length=1)]
+    within: Literal["24h", "30d"]
+    ppm: Annotated[float, Field(gt=0, lt=1_000_000)] | None = None
+    min_delivered: Annotated[int, Field(ge=1)] = 1_000
+    z: Annotated[float, Field(ge=0, le=10)] = 2.33
+    few: Annotated[int, Field(ge=2)] | None = None
+    most: Annotated[int, Field(ge=2)] | None = None
+    title: Text
+    title_zh: Text
+    source: Name
+
+
+class BreakerTable(_Table):
+    """At which share of a line a scope warns, at which it has calmed down, and the lines."""
+
+    warn: Annotated[float, Field(gt=0, lt=1)]
+    calm: Annotated[float, Field(ge=0, lt=1)]
+    source: Name
+    lines: Annotated[dict[Name, BreakerLineTable], Field(min_length=1)]
+
+
 class AsksTable(_Table):
     """What an exact yes to a question is consent to, and how long after the question it may come."""
 
@@ -377,4 +402,5 @@ class PackTable(_Table):
     windows: dict[Shared, WindowTable] = {}
     rules: dict[RuleName, RuleTable]
     retention: tuple[RetentionTable, ...] = ()
+    breaker: BreakerTable
     purposes: Annotated[dict[Dotted, PurposeTable], Field(min_length=1)]

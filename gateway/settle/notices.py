@@ -12,10 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from gateway.contract.webhook import STATUS, MessageStatus, RecipientData, RecipientKind, RecipientSaid, StatusData
+from gateway.contract.health import page_of
+from gateway.contract.webhook import (
+    ALERT,
+    STATUS,
+    AlertData,
+    AlertRaised,
+    MessageStatus,
+    RecipientData,
+    RecipientKind,
+    RecipientSaid,
+    StatusData,
+)
 from gateway.contract.wire import Reply
 from gateway.ledger.keys import Keys
 from gateway.records import subscriptions, webhooks
+from gateway.records.alerts import Raised
 from gateway.records.connection import Connection
 from gateway.records.webhooks import Address
 from gateway.rules.reach import place
@@ -85,6 +97,22 @@ class Notices:
                 if "*" in to.replies or one.sender in to.replies
             ],
         )
+
+    def alert(self, raised: Raised, address: bytes, runbook: str) -> webhooks.Row:
+        """An alert for the operators' address; `runbook`: the address that the runbook's pages lie under."""
+        data = AlertData(
+            id=str(raised.id),
+            kind=raised.kind,
+            severity="critical" if raised.severity == "critical" else "warning",
+            scope=raised.scope,
+            summary=raised.summary,
+            detail=raised.detail,
+            at=raised.at,
+            runbook=f"{runbook.rstrip('/')}/{page_of(raised.kind)}",
+        )
+        name = notice_id(self._keys, ALERT, data.id, address.hex())
+        sealed = seal_body(self._keys, name, AlertRaised(timestamp=raised.at, data=data))
+        return webhooks.Row(name, address, ALERT, None, None, int(raised.at.timestamp() * 1000), sealed)
 
     def _lane(self, client: str, url: str) -> bytes:
         found = place(url)

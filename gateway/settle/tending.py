@@ -1,9 +1,9 @@
 """Retention: what is older than its time is dropped, whole days at once.
 
-Owns nothing but the decision of how old. Messages and the minutes they were counted in stay for as long as regulators
-may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a receipt may come; an
-opt-in that nobody confirmed, for as long as it may be confirmed; a person's words that wait to be told to a client,
-three days.
+Owns nothing but the decision of how old. Messages, the minutes they were counted in, and alerts stay for as
+long as regulators may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a
+receipt may come; an opt-in that nobody confirmed, for as long as it may be confirmed; a person's words that wait to be
+told to a client, three days.
 Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
 leaves some days longer.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import doubts, forms, partitions, webhooks
+from gateway.records import alerts, doubts, forms, partitions, webhooks
 from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
@@ -59,6 +60,8 @@ class Tending:
             await partitions.drop_minutes_before(conn, today - self._days["messages"])
             expired = await forms.purge(conn, self._clock())
             forgotten = await webhooks.purge(conn, self._clock(), self._days["messages"])
+            before = datetime.fromtimestamp((today - self._days["messages"]) * partitions.DAY_MS / 1000, UTC)
+            await alerts.purge(conn, before)
             await doubts.purge(conn, (today - DOUBTS_DAYS) * partitions.DAY_MS)
         if expired:
             log.info("opt_ins_expired", n=expired)

@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 from edge_app import MASTER, PEPPER, Running, running
 
+from gateway.contract.health import Alert
 from gateway.ledger.keys import Keys
-from gateway.records import webhooks
+from gateway.records import alerts, webhooks
 from gateway.settle.notices import Notices
 
 pytestmark = pytest.mark.integration
@@ -106,3 +107,23 @@ async def test_replaying_one_and_all(edge: Running) -> None:
     assert (await edge.http.post("/v1/webhooks/replay", headers=head)).json() == {"replayed": 2}
     assert (await edge.http.post("/v1/webhooks/replay", headers=edge.as_("head"))).json() == {"replayed": 1}
     assert await edge.gate.pool.fetchval("SELECT count(*) FROM webhooks WHERE dead_at IS NOT NULL") == 0
+
+
+async def test_an_operator_reads_what_was_raised_page_by_page_and_nobody_else_does(edge: Running) -> None:
+    for n in range(3):
+        said = {"severity": "critical", "scope": "sender:acme", "summary": "Acme is stopped.", "detail": {"ppm": n}}
+        alert = Alert.model_validate({"key": f"http/{n}", "kind": "breaker.open", **said})
+        async with edge.gate.pool.acquire() as conn:
+            await alerts.put(conn, alert)
+    first = (await edge.http.get("/v1/alerts", params={"limit": 2})).json()
+    assert [one["detail"]["ppm"] for one in first["alerts"]] == [0, 1]
+    assert (first["alerts"][0]["kind"], first["alerts"][0]["told"]) == ("breaker.open", False)
+    rest = (await edge.http.get("/v1/alerts", params={"after": first["next"]})).json()
+    assert [one["detail"]["ppm"] for one in rest["alerts"]] == [2]
+    assert "next" not in rest
+    none = {"since": "2099-01-01T00:00:00Z"}
+    assert (await edge.http.get("/v1/alerts", params=none)).json()["alerts"] == []
+    assert (await edge.http.get("/v1/alerts", params={"kind": "case.overdue"})).json()["alerts"] == []
+    assert (await edge.http.get("/v1/alerts", params={"since": "2026-01-01T00:00:00"})).status_code == 422
+    refused = await edge.http.get("/v1/alerts", headers=edge.as_("reads"))
+    assert (refused.status_code, refused.json()["code"]) == (403, "client.forbidden")

@@ -1,0 +1,238 @@
+"""What became of messages and what people did about them, summed from the buckets, by what they have in common.
+
+Owns no table: `settlement` and `signals` keep the buckets. For the breaker and the console:
+
+    await health.totals(conn, since, until, by="campaign", where={"sender": ["acme"]})   -> {campaign or None: Totals}
+    await health.series(conn, since, until, step="hour", by=None, where={})               -> [(minute, key, Totals)]
+    await health.breaker_counts(conn, now, floors={"sender:acme": minute})                -> {"sender:acme": Windows, …}
+
+Times are Unix minutes, `until` not included. Dimensions: `sender`, `campaign`, `purpose`, `port`, `carrier`,
+`list_source`, `client`; a message without one counts under None. What is counted when: acceptances, submits and final
+statuses in the minute they were learned; a complaint in the minute its message was sent; other signals when they came.
+All sums are exact: a message that leaves `unknown` is taken back where it was counted. Signals whose message is not
+known belong to nobody; only totals without `where` and `by` hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from gateway.contract.decision import Cause, Status
+from gateway.contract.health import Act
+from gateway.records.connection import Connection
+from gateway.records.spans import DAY, HOUR, Spans, spans
+from gateway.records.timeline import CAUSES, STATUSES
+
+Dimension = Literal["sender", "campaign", "purpose", "port", "carrier", "list_source", "client"]
+Step = Literal["minute", "hour", "day"]
+Where = Mapping[Dimension, Collection[str]]
+STEPS: Final[dict[Step, int]] = {"minute": 1, "hour": HOUR, "day": DAY}
+DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
+SCOPED: Final[tuple[Dimension, ...]] = ("sender", "campaign", "port", "list_source")
+"""The dimensions that breakers have, `<dimension>:<value>`."""
+DAY_HOURS = 24
+MONTH_DAYS = 30
+
+
+@dataclass(slots=True)
+class Totals:
+    """Messages by where they stand, and acts about them."""
+
+    accepted: int = 0
+    sent: int = 0
+    delivered: int = 0
+    undelivered: int = 0
+    rejected: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+    """Sent, and nobody knows more yet; a later receipt takes a message out again."""
+    causes: dict[Cause, int] = field(default_factory=dict)
+    """Why messages were undelivered, rejected, expired or cancelled."""
+    complaints: int = 0
+    unsubscribes: int = 0
+    replied: int = 0
+    """Messages that somebody answered; refusals are unsubscribes and are not in here."""
+    clicks: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Messages that ended without being delivered."""
+        return self.undelivered + self.rejected + self.expired + self.cancelled
+
+    @property
+    def engaged(self) -> int:
+        """Answers and clicks: what can honestly be called attention. Nothing says that a message was read."""
+        return self.replied + self.clicks
+
+
+class Tally(NamedTuple):
+    """What a breaker weighs, of one scope over one window."""
+
+    delivered: int = 0
+    complaints: int = 0
+    unsubscribes: int = 0
+
+    def __add__(self, other: object) -> Tally:
+        """The sum of two."""
+        if not isinstance(other, Tally):
+            return NotImplemented
+        return Tally(*(one + another for one, another in zip(self, other, strict=True)))
+
+
+class Windows(NamedTuple):
+    """A scope's tallies: over the last 24 whole hours and the present one; over the last 30 whole days and today."""
+
+    day: Tally = Tally()
+    month: Tally = Tally()
+
+
+_COLUMNS: Final[dict[str, str]] = {
+    "sender": "o.sender", "campaign": "o.campaign", "purpose": "o.purpose", "port": "o.port", "carrier": "b.carrier",
+    "list_source": "o.list_source", "client": "o.client",
+}  # fmt: skip
+_SPAN = """
+SELECT {columns}, n FROM {table}_minutes WHERE minute >= $1 AND minute < $2
+UNION ALL SELECT {columns}, n FROM {table}_minutes WHERE minute >= $3 AND minute < $4
+UNION ALL SELECT {columns}, n FROM {table}_hours WHERE hour >= $5 AND hour < $6
+UNION ALL SELECT {columns}, n FROM {table}_hours WHERE hour >= $7 AND hour < $8
+UNION ALL SELECT {columns}, n FROM {table}_days WHERE day >= $9 AND day < $10
+"""
+_STEP = "SELECT {columns}, {step} AS at, n FROM {table}_{step}s WHERE {step} >= $1 AND {step} < $2"
+_KINDS: Final = {"outcome": "origin, carrier, status, cause", "signal": "origin, carrier, signal"}
+_STATUS_FIELDS: Final = {one: "accepted" if one is Status.QUEUED else one.value for one in Status}
+_ACT_FIELDS: Final = {
+    Act.COMPLAINT: "complaints", Act.UNSUBSCRIBE: "unsubscribes", Act.REPLY: "replied", Act.CLICK: "clicks",
+}  # fmt: skip
+_FAILED: Final = {Status.UNDELIVERED, Status.REJECTED, Status.EXPIRED, Status.CANCELLED}
+
+
+async def totals(
+    conn: Connection, since: int, until: int, *, by: Dimension | None = None, where: Where | None = None
+) -> dict[str | None, Totals]:
+    """What a span holds, by the values of a dimension (None: all in one, under None), of what `where` asks for."""
+    found: dict[str | None, Totals] = {} if by else {None: Totals()}
+    given = tuple(_flat(spans(since, until)))
+    for table, rows in (
+        ("outcome", await _grouped(conn, "outcome", _SPAN, given, by, where or {})),
+        ("signal", await _grouped(conn, "signal", _SPAN, given, by, where or {})),
+    ):
+        for row in rows:
+            _add(found.setdefault(row["key"], Totals()), table, row)
+    return found
+
+
+async def series(
+    conn: Connection,
+    since: int,
+    until: int,
+    step: Step,
+    *,
+    by: Dimension | None = None,
+    where: Where | None = None,
+) -> list[tuple[int, str | None, Totals]]:
+    """The same step by step (its first Unix minute, value, totals), in order; steps without anything are left out.
+
+    `since` and `until` are widened to whole steps.
+    """
+    size = STEPS[step]
+    found: dict[tuple[int, str | None], Totals] = {}
+    source = _STEP.replace("{step}", step)
+    for table in _KINDS:
+        given = (since // size, -(-until // size))
+        for row in await _grouped(conn, table, source, given, by, where or {}, at=True):
+            _add(found.setdefault((row["at"] * size, row["key"]), Totals()), table, row)
+    return [(at, key, found[at, key]) for at, key in sorted(found, key=lambda one: (one[0], one[1] or ""))]
+
+
+def _flat(of: Spans) -> Iterable[int]:
+    for low, high in (*of.minutes, *of.hours, of.days):
+        yield from (low, high)
+
+
+async def _grouped(
+    conn: Connection,
+    table: str,
+    source: str,
+    given: tuple[int, ...],
+    by: Dimension | None,
+    where: Where,
+    *,
+    at: bool = False,
+) -> list[Any]:
+    """Sums of a kind of bucket (rows of key, what is counted, n). Everything put into the SQL is a name of ours."""
+    columns = _KINDS[table]
+    kinds = columns.removeprefix("origin, carrier, ")
+    key = _COLUMNS[by] if by else "NULL::text"
+    asked = [f"{_COLUMNS[name]} = ANY(${n}::text[])" for n, name in enumerate(where, len(given) + 1)]
+    known = "" if by or where else "LEFT "
+    query = (
+        f"SELECT {key} AS key, {kinds}{', at' if at else ''}, sum(n)::bigint AS n "  # noqa: S608
+        f"FROM ({source.format(columns=columns, table=table)}) b "
+        f"{known}JOIN message_origins o ON o.id = b.origin{' WHERE ' if asked else ''}{' AND '.join(asked)} "
+        f"GROUP BY 1, {kinds}{', at' if at else ''}"
+    )
+    return await conn.fetch(query, *given, *(list(values) for values in where.values()))
+
+
+def _add(to: Totals, table: str, row: Any) -> None:
+    n = row["n"]
+    if table == "signal":
+        name = _ACT_FIELDS[Act(row["signal"])]
+    else:
+        status = STATUSES[row["status"]]
+        if status is Status.HELD:
+            return
+        name = _STATUS_FIELDS[status]
+        if status in _FAILED and n:
+            cause = CAUSES[row["cause"]]
+            to.causes[cause] = to.causes.get(cause, 0) + n
+    setattr(to, name, getattr(to, name) + n)
+
+
+# --- for the breaker -----------------------------------------------------------------------------------------------
+
+_WEIGHED = """
+SELECT o.sender, o.campaign, o.port, o.list_source, b.month, b.what, sum(b.n)::bigint AS n FROM (
+    SELECT origin, false AS month, 0 AS what, sum(n) AS n FROM outcome_hours
+        WHERE status = 4 AND hour >= $1 GROUP BY origin
+    UNION ALL SELECT origin, true, 0, sum(n) FROM outcome_days WHERE status = 4 AND day >= $2 GROUP BY origin
+    UNION ALL SELECT origin, false, signal, sum(n) FROM signal_hours
+        WHERE signal IN (1, 2) AND hour >= $1 GROUP BY origin, signal
+    UNION ALL SELECT origin, true, signal, sum(n) FROM signal_days
+        WHERE signal IN (1, 2) AND day >= $2 GROUP BY origin, signal
+) b JOIN message_origins o ON o.id = b.origin
+GROUP BY 1, 2, 3, 4, 5, 6
+"""
+
+
+async def breaker_counts(conn: Connection, now: int, floors: Mapping[str, int] | None = None) -> dict[str, Windows]:
+    """What every scope weighs at a Unix minute; scopes without anything are left out.
+
+    `floors`: scopes that count from a minute on (they were closed then) instead of from their windows' beginning.
+    A complaint about a message that was sent before the floor does not count.
+    """
+    sums: dict[tuple[str, bool], list[int]] = {}
+    for row in await conn.fetch(_WEIGHED, now // HOUR - DAY_HOURS, now // DAY - MONTH_DAYS):
+        for name in SCOPED:
+            if row[name]:
+                sums.setdefault((f"{name}:{row[name]}", row["month"]), [0, 0, 0])[row["what"]] += row["n"]
+    found = {scope: Windows(*(Tally(*sums.get((scope, month), ())) for month in (False, True))) for scope, _ in sums}
+    for scope, floor in (floors or {}).items():
+        if scope in found:
+            found[scope] = await _since(conn, scope, now, floor, found[scope])
+    return found
+
+
+async def _since(conn: Connection, scope: str, now: int, floor: int, counted: Windows) -> Windows:
+    """A scope's tallies where each window begins at the floor, if that is later."""
+    begins = ((now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY)
+    if floor <= begins[1]:
+        return counted
+    name, _, value = scope.partition(":")
+    where: Where = {name: [value]}  # type: ignore[dict-item]  # the scope's own dimension
+    of = (await totals(conn, floor, now + DAY, where=where))[None]
+    since = Tally(of.delivered, of.complaints, of.unsubscribes)
+    return Windows(counted.day if floor <= begins[0] else since, since)
