@@ -20,7 +20,18 @@ import pytest
 import pytest_asyncio
 from gateway_rig import Gateway, gateway, numbers, shipping
 from http_carrier import Carrier, carrier
-from pressure import Greedy, Posts, accept, arrived, noon_in_shanghai, out_of_order, percentile, promotion, rss
+from pressure import (
+    Greedy,
+    Posts,
+    accept,
+    arrived,
+    consent_all,
+    noon_in_shanghai,
+    out_of_order,
+    percentile,
+    promotion,
+    rss,
+)
 
 from gateway.local.parts import Kafka, Part, bring_up, free_port
 
@@ -208,7 +219,7 @@ async def test_transactional_messages_do_not_wait_behind_a_campaign(world: World
     try:
         for first in range(0, BACKLOG, 10_000):
             part = people[first : first + 10_000]
-            await gate.consents(part, ["marketing"])
+            await consent_all(gate, part, ["marketing"])
             await accept(gate, [promotion(to, f"新品上市第{first + n}款") for n, to in enumerate(part)])
         waits: dict[str, list[float]] = {"idle": [], "busy": []}
         for _ in range(ROUNDS):
