@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     records_days: Annotated[int, Field(ge=150)] = Field(
         183, description="Days that messages and what became of them are kept; Order 31 asks for five months"
     )
+    contents_days: Annotated[int, Field(ge=1)] = Field(
+        183, description="Days that texts and numbers of messages are kept, sealed; at most ASSENT_RECORDS_DAYS"
+    )
     webhook_allow: str = Field(
         "",
         description="Networks, comma-separated, that webhooks may call although they are private, such as 10.20.0.0/16",

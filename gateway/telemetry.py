@@ -166,6 +166,15 @@ ANSWERS = Count(
 SETTLE_BATCH = Spread("assent_settle_batch_rows", "Rows in one settle transaction.", buckets=SIZES)
 SETTLE_SECONDS = Spread("assent_settle_seconds", "One settle transaction, seconds.", buckets=(*FAST, 5.0))
 REFUNDS = Count("assent_refunds_total", "Window slots given back after a carrier's refusal or a cancellation.")
+# --- records -------------------------------------------------------------------------------------------------------
+ARCHIVED = Count(
+    "assent_archived_total",
+    "Accepted messages read by the archive, by what became of their contents: stored, known (a retry or a release), "
+    "erased (the person is), old (past their time).",
+    "outcome",
+)
+ARCHIVE_SECONDS = Spread("assent_archive_seconds", "One archive transaction, seconds.", buckets=(*FAST, 5.0))
+ARCHIVE_AGE = Level("assent_archive_age_seconds", "Age of the oldest message read and not stored.", mode="max")
 # --- webhooks ------------------------------------------------------------------------------------------------------
 WEBHOOKS = Count(
     "assent_webhooks_total",

@@ -102,6 +102,13 @@ def secrets(settings: Settings) -> Keys:
         ) from None
 
 
+def contents_days(settings: Settings) -> int:
+    """How long what messages said is kept: never longer than the log that says to whom it belongs."""
+    if settings.contents_days > settings.records_days:
+        raise Misconfigured("ASSENT_CONTENTS_DAYS is at most ASSENT_RECORDS_DAYS: the log says whose the contents are")
+    return settings.contents_days
+
+
 def reach_of(settings: Settings) -> Reach:
     """Which addresses clients' webhooks may have."""
     try:

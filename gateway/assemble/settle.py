@@ -6,7 +6,7 @@ Where asked to, webhooks are sent beside it.
 import asyncio
 from contextlib import AsyncExitStack
 
-from gateway.assemble.parts import GRACE_S, Parts, ended, open_parts, queried_carriers, until_told
+from gateway.assemble.parts import GRACE_S, Parts, contents_days, ended, open_parts, queried_carriers, until_told
 from gateway.assemble.webhooks import sending
 from gateway.settings import Settings
 from gateway.settle.owners import Registry as Owners
@@ -31,6 +31,7 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
             lambda: _owners(parts),
             intake=parts.intake(),
             records_days=settings.records_days,
+            contents_days=contents_days(settings),
             asked=queried_carriers(settings),
         )
         stop = asyncio.Event()

@@ -19,6 +19,7 @@ from gateway.local.child import Child
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ledger": ("ledger", "--with-hold"),
     "settle": ("settle", "--with-webhooks"),
+    "records": ("records",),
     "deliver-prompt": ("deliver", "--classes", "verification,transactional,consent"),
     "deliver-marketing": ("deliver", "--classes", "marketing"),
     "edge": ("edge",),

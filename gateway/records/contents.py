@@ -13,6 +13,7 @@ from uuid import UUID
 
 from asyncpg import Pool
 
+from gateway.records import holds
 from gateway.records.connection import Connection
 
 Seal: TypeAlias = Callable[[bytes, str, str], bytes]
@@ -26,6 +27,24 @@ _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_contents (id uuid NOT NULL, sealed bytea NOT NULL) ON COMMIT DELETE ROWS
 """
 _UNSTAGE = "INSERT INTO message_contents (id, sealed) SELECT id, sealed FROM staged_contents ON CONFLICT DO NOTHING"
+
+_LOCK = 0x41535345_0020
+"""Shared by whoever stores, exclusive to whoever forgets: no row of an erased person slips in between."""
+_ERASED = "SELECT encode(subject, 'hex') AS subject, at FROM content_erasures"
+_ERASE = """
+INSERT INTO content_erasures AS e (subject, at) VALUES ($1, $2)
+ON CONFLICT (subject) DO UPDATE SET at = greatest(e.at, excluded.at)
+"""
+_IDS = "SELECT id FROM messages WHERE subject = $1 AND (accepted_at IS NULL OR accepted_at <= $2)"
+_DELETE = f"""
+DELETE FROM message_contents AS c WHERE c.id = ANY($1::uuid[]) AND c.id BETWEEN $2 AND $3
+AND NOT {holds.HELD["message_contents"]}
+"""  # noqa: S608 - a constant
+_LEFT = """
+SELECT EXISTS (SELECT FROM message_contents WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3)
+"""
+LATE_MS = 8 * 86_400_000
+"""Kafka keeps what was accepted for three days: after so long nothing of an erased person can arrive any more."""
 
 
 class Content(NamedTuple):
@@ -67,3 +86,38 @@ async def add(conn: Connection, rows: Sequence[tuple[str, bytes]]) -> int:
     await conn.copy_records_to_table("staged_contents", columns=("id", "sealed"), records=rows)
     tag = await conn.execute(_UNSTAGE)
     return int(tag.rsplit(" ", 1)[1])
+
+
+# --- erasure ---------------------------------------------------------------------------------------------------------
+
+
+async def erased(conn: Connection) -> dict[str, int]:
+    """Whose contents are not to be stored, by subject in hex: what was accepted up to a time (Unix ms).
+
+    Inside the transaction that stores: until it ends, nobody forgets.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock_shared($1)", _LOCK)
+    return {row["subject"]: row["at"] for row in await conn.fetch(_ERASED)}
+
+
+async def forget(conn: Connection, subject: bytes, at_ms: int) -> bool:
+    """Delete what was said to a person up to a time; whether nothing is left. Runs its own transactions; repeatable.
+
+    What a legal hold covers stays until it is released, and what comes from Kafka later is not stored (`erased`).
+    """
+    await conn.execute(_ERASE, subject, at_ms)
+    async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        ids = [row["id"] for row in await conn.fetch(_IDS, subject, at_ms)]
+        if not ids:
+            return True
+        await conn.execute(_DELETE, ids, min(ids), max(ids))
+        return not await conn.fetchval(_LEFT, ids, min(ids), max(ids))
+
+
+async def sweep(conn: Connection, now_ms: int) -> None:
+    """Forget again what could not go before: it was held, or its message was not in the log yet."""
+    for row in await conn.fetch("SELECT subject, at FROM content_erasures"):
+        done = await forget(conn, row["subject"], row["at"])
+        if done and row["at"] < now_ms - LATE_MS:
+            await conn.execute("DELETE FROM content_erasures WHERE subject = $1 AND at = $2", row["subject"], row["at"])

@@ -12,15 +12,19 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 
+from gateway.records import holds
 from gateway.records.connection import Connection
 
 DAY_MS = 86_400_000
-BY_ID = ("messages", "message_contents")
+BY_ID = ("message_contents", "messages")
+"""Contents are dropped first: whether a hold covers one is known from its message."""
 COLUMNS = {"messages": "id", "message_contents": "id", "carrier_ids": "at", "orphans": "received_at"}
 TABLES = tuple(COLUMNS)
 MINUTES = 1_440
 PATIENCE_MS = 1_000
 """How long a drop waits for readers of the table; everybody else waits behind it."""
+COPY_S = 300.0
+"""How long what is held of one day may take to be copied."""
 _LOCK = 0x41535345_0003
 # Updates of a row's status stay in its page (no index is touched), when the page has room for the second version.
 _STORAGE = {"messages": "WITH (fillfactor = 85, autovacuum_vacuum_insert_scale_factor = 0.5)"}
@@ -70,18 +74,69 @@ async def existing(conn: Connection) -> set[tuple[str, int]]:
 async def drop_before(conn: Connection, table: str, day: int) -> list[str]:
     """Drop a table's partitions of days before `day`, and what has no day's partition; returns their names.
 
-    Raises LockNotAvailableError rather than make settlement queue behind a reader for long.
+    What a legal hold covers stays, in a partition of its own that takes the day's place; that one is looked at again
+    when the holds change. Raises LockNotAvailableError rather than make settlement queue behind a reader for long.
     """
     if table not in TABLES:
         raise ValueError(table)
-    names = [name_of(table, d) for t, d in sorted(await existing(conn)) if t == table and d < day]
-    for name in names:
-        async with conn.transaction():
-            await conn.execute(f"SET LOCAL lock_timeout = '{PATIENCE_MS}ms'")
-            await conn.execute(f"DROP TABLE {name}")
+    days = [d for t, d in sorted(await existing(conn)) if t == table and d < day]
+    gone = [name_of(table, d) for d in days if await _drop(conn, table, d)]
     column, low = COLUMNS[table], _bound(table, day)
-    await conn.execute(f"DELETE FROM {table}_other WHERE {column} < '{low}'")  # noqa: S608 - names and bounds are ours
-    return names
+    kept = f"AND NOT {holds.HELD[table]}" if table in BY_ID else ""
+    await conn.execute(f"DELETE FROM {table}_other AS {holds.ALIAS.get(table, table)} WHERE {column} < '{low}' {kept}")  # noqa: S608 - names and bounds are ours
+    return gone
+
+
+async def _drop(conn: Connection, table: str, day: int) -> bool:
+    """Drop one day, or what of it no hold covers; whether the whole day is gone. No hold is added meanwhile."""
+    name, low, high = name_of(table, day), _bound(table, day), _bound(table, day + 1)
+    async with conn.transaction():
+        await conn.execute(f"SET LOCAL lock_timeout = '{PATIENCE_MS}ms'")
+        await conn.execute("LOCK TABLE legal_holds IN SHARE MODE")
+        holding = await holds.touching(conn, low, high) if table in BY_ID else []
+        if not holding:
+            await conn.execute(f"DROP TABLE {name}")
+            return True
+        mark = f"held: {','.join(map(str, holding))}"
+        if await conn.fetchval("SELECT obj_description($1::regclass)", name) == mark:
+            return False
+        return not await _keep_held(conn, table, name, (low, high), mark)
+
+
+async def _keep_held(conn: Connection, table: str, name: str, bounds: tuple[str, str], mark: str) -> bool:
+    """Put what is held of a day in the day's place; whether anything is. Inside the transaction of `_drop`.
+
+    Writers to that day (erasures, a receipt half a year late) wait while it is copied; nobody waits for the parent
+    table until the copy and its indexes are there.
+    """
+    copy = f"{name}_held"
+    await conn.execute(f"LOCK TABLE {name} IN SHARE MODE")
+    await conn.execute(f"CREATE TABLE {copy} (LIKE {table} INCLUDING ALL)")
+    alias, columns = holds.ALIAS[table], await _columns(conn, table)
+    tag = await conn.execute(
+        f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM {name} AS {alias} WHERE {holds.HELD[table]}",  # noqa: S608 - names are ours
+        timeout=COPY_S,
+    )
+    await conn.execute(f"DROP TABLE {name}")
+    if tag.endswith(" 0"):
+        await conn.execute(f"DROP TABLE {copy}")
+        return False
+    await conn.execute(f"ALTER TABLE {copy} RENAME TO {name}")
+    await conn.execute(
+        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{bounds[0]}') TO ('{bounds[1]}')"
+    )
+    await conn.execute(f"COMMENT ON TABLE {name} IS '{mark}'")
+    return True
+
+
+async def _columns(conn: Connection, table: str) -> str:
+    """A table's columns; those of a partition made before one was added stand in another order."""
+    rows = await conn.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
+        "ORDER BY attnum",
+        table,
+    )
+    return ", ".join(row["attname"] for row in rows)
 
 
 async def drop_minutes_before(conn: Connection, day: int) -> None:

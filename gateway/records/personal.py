@@ -1,19 +1,21 @@
 """What message rows and replies say about one person, for their own rights.
 
-Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and takes from
-complaints, which stay as figures, their words and whose they were. Rows of messages
-hold no number and no text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds
-and windows still find a message by it.
+Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and what messages said
+(`contents`), and takes from complaints, which stay as figures, their words and whose they were. Rows of messages hold
+no number and no text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds and
+windows still find a message by it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 from asyncpg import Pool, Record
 
 from gateway.contract.decision import Status
+from gateway.records import contents
 from gateway.records.timeline import STATUS_NUMBERS
 
 DEADLINE_S = 2.0
@@ -70,11 +72,13 @@ class Personal:
         return [Said(*row) for row in await self._fetch(_REPLIES, subject, limit)]
 
     async def forget(self, subject: bytes) -> None:
-        """Delete what is noted of the person's replies and complaints, and what waits to be told; again is harmless."""
+        """Delete what was said to and by the person, and what of it waits to be told; again is harmless."""
         await self._fetch("DELETE FROM webhooks WHERE subject = $1", subject)
         await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
         await self._fetch(_WORDS, subject)
         await self._fetch("UPDATE signals SET subject = NULL WHERE subject = $1", subject)
+        async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
+            await contents.forget(conn, subject, time.time_ns() // 1_000_000)
 
     async def cancel(self, subject: bytes) -> None:
         """Delete what waits: an opt-in to be confirmed, an answer to be sent."""

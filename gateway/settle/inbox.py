@@ -16,9 +16,9 @@ from gateway.contract.wire import Reply
 from gateway.guard import GuardUnavailable
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.records.connection import AWAY
+from gateway.records.offsets import Offsets
 from gateway.records.settlement import Place
 from gateway.settle.buffer import Dead, Unfit, decoded
-from gateway.settle.offsets import Offsets
 from gateway.settle.replies import Replies
 from gateway.stream import Batch, Message, Producer, Reader, Topics, Undecodable, bury
 from gateway.telemetry import logger

@@ -25,6 +25,7 @@ from gateway.intake import Intake
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.records import partitions, settlement, subscriptions
 from gateway.records.connection import AWAY, Connection
+from gateway.records.offsets import Offsets
 from gateway.settle.answering import Answering
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
@@ -32,7 +33,6 @@ from gateway.settle.flush import Flush, Outcome
 from gateway.settle.inbox import Inbox
 from gateway.settle.known import MOST_ORPHANS, TOLD_S, Known
 from gateway.settle.notices import Notices
-from gateway.settle.offsets import Offsets
 from gateway.settle.owners import Registry
 from gateway.settle.replies import Replies
 from gateway.settle.silence import Silence
@@ -78,19 +78,21 @@ class Settle:
         flush_s: float = FLUSH_S,
         most_records: int = MOST_RECORDS,
         records_days: int = 183,
+        contents_days: int = 183,
         asked: Container[str] = (),
         clock: Callable[[], int] = wall_ms,
     ) -> None:
         """`records` reads `Settle.topics(names)`, `replies` the topic of replies; both are started and stopped here.
 
         `intake` sends acknowledgements and answers; without one they stay owed. `asked`: the carriers that deliver can
-        ask about a message. `records_days`: how long messages are kept. `clock`: Unix milliseconds.
+        ask about a message. `records_days`: how long messages are kept, `contents_days`: what they said. `clock`: Unix
+        milliseconds.
         """
         self._pool, self._records, self._replies = pool, records, replies
         self._producer, self._names = producer, names
         self._flush_s, self._most_records, self._clock = flush_s, most_records, clock
         self._asked = asked
-        self._tending = Tending(pool, records_days, clock)
+        self._tending = Tending(pool, records_days, clock, contents_days)
         self._debts = Debts(pool, guard, appender)
         self._notices = Notices(appender.keys)
         settling = Replies(pool, guard, appender, registry, "settle.replies", clock)

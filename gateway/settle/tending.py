@@ -1,9 +1,10 @@
 """Retention: what is older than its time is dropped, whole days at once.
 
-Owns nothing but the decision of how old. Messages, the minutes they were counted in, and alerts stay for as
-long as regulators may ask (Order 31: five months at least); a carrier's ids and unclaimed receipts, for as long as a
-receipt may come; an opt-in that nobody confirmed, for as long as it may be confirmed; a person's words that wait to be
-told to a client, three days.
+Owns nothing but the decision of how old. Messages, the minutes they were counted in, and alerts stay for as long as
+regulators may ask (Order 31: five months at least), what messages said for a time of its own; a carrier's ids and
+unclaimed receipts, for as long as a receipt may come; an opt-in that nobody confirmed, for as long as it may be
+confirmed; a person's words that wait to be told to a client, three days. What a legal hold covers stays
+(`records.holds`).
 Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
 leaves some days longer.
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import alerts, doubts, forms, partitions, webhooks
+from gateway.records import alerts, contents, doubts, forms, partitions, webhooks
 from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
@@ -32,11 +33,17 @@ DEADLINE_S = 300.0
 
 
 class Tending:
-    """Drops what is too old, once an hour. `clock` gives Unix milliseconds."""
+    """Drops what is too old, once an hour. `clock` gives Unix milliseconds; contents stay no longer than records."""
 
-    def __init__(self, pool: Pool[Any], records_days: int, clock: Callable[[], int]) -> None:
+    def __init__(self, pool: Pool[Any], records_days: int, clock: Callable[[], int], contents_days: int = 183) -> None:
         self._pool, self._clock = pool, clock
-        self._days = {"messages": records_days, "carrier_ids": RECEIPTS_DAYS, "orphans": RECEIPTS_DAYS}
+        # Contents go before the log: holds and erasures find them by it.
+        self._days = {
+            "message_contents": contents_days,
+            "messages": records_days,
+            "carrier_ids": RECEIPTS_DAYS,
+            "orphans": RECEIPTS_DAYS,
+        }
 
     async def run(self) -> None:
         """For ever; an outage is waited out."""
@@ -62,6 +69,7 @@ class Tending:
             forgotten = await webhooks.purge(conn, self._clock(), self._days["messages"])
             before = datetime.fromtimestamp((today - self._days["messages"]) * partitions.DAY_MS / 1000, UTC)
             await alerts.purge(conn, before)
+            await contents.sweep(conn, self._clock())
             await doubts.purge(conn, (today - DOUBTS_DAYS) * partitions.DAY_MS)
         if expired:
             log.info("opt_ins_expired", n=expired)

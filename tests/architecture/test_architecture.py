@@ -23,7 +23,7 @@ ROOMS = {
     *("__main__", "cli", "assemble", "local", "edge", "deliver", "settle", "intake", "ledger", "records", "carriers"),
     *("guard", "stream", "rules", "contract", "telemetry", "settings"),
 }
-PROCESSES = {"edge", "deliver", "settle", "webhooks", "ledger", "hold"}
+PROCESSES = {"edge", "deliver", "settle", "records", "webhooks", "ledger", "hold"}
 PARTS = {"valkey", "postgres", "kafka"}
 FOREIGN = {
     "redis": {"guard"},

@@ -98,7 +98,17 @@ def running(place: tuple[Path, int]) -> Iterator[Running]:
 
 
 def test_it_says_each_part_and_where_everything_is(running: Running) -> None:
-    for part in ("Valkey", "PostgreSQL", "Kafka", "ledger", "settle", "deliver-prompt", "deliver-marketing", "edge"):
+    for part in (
+        "Valkey",
+        "PostgreSQL",
+        "Kafka",
+        "ledger",
+        "settle",
+        "records",
+        "deliver-prompt",
+        "deliver-marketing",
+        "edge",
+    ):
         running.wait_for(rf"{part} +ready +\d+\.\d s", 1)
     for path in ("readyz", "docs", "metrics"):
         assert httpx.get(f"{running.url}/{path}", timeout=10).status_code == httpx.codes.OK

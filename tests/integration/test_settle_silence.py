@@ -110,12 +110,14 @@ async def test_days_are_dropped_when_their_time_is_over_and_not_before(world: Wo
     assert partitions.name_of("messages", old) in names
     async with world.pool.acquire() as conn:
         left = await partitions.existing(conn)
-    assert ("messages", kept) in left
-    assert {day for table, day in left if table != "messages"} >= {today}
-    assert min(day for table, day in left if table != "messages") >= today - RECEIPTS_DAYS
+    assert left >= {("messages", kept), ("message_contents", kept)}
+    others = {day for table, day in left if table not in partitions.BY_ID}
+    assert others >= {today}
+    assert min(others) >= today - RECEIPTS_DAYS
     assert await world.value("SELECT min(minute) FROM outcome_minutes") == kept * 1440 + 1439
     assert await world.value("SELECT count(*) FROM messages WHERE id = $1", lost) == 0
     assert await Tending(world.pool, 183, now).tend() == []
+    assert await Tending(world.pool, 183, now, 182).tend() == [partitions.name_of("message_contents", kept)]
 
 
 async def test_retention_never_makes_settlement_wait_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from gateway.records.connection import Connection
 from gateway.stream import Batch, OffsetsLost, Place, Reader, Topics
 from gateway.telemetry import logger
 
-log = logger("settle")
+log = logger("records")
 
 
 class Offsets:
