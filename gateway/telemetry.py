@@ -198,6 +198,21 @@ ALERTS_OLDEST = Level("assent_alerts_oldest_seconds", "Age of the oldest of them
 ALERTS_RECENT = Level(
     "assent_alerts_recent", "Alerts that the gateway raised in the last hour.", "kind", "severity", mode="max"
 )
+# --- health --------------------------------------------------------------------------------------------------------
+BREAKERS = Level(
+    "assent_breakers",
+    "Scopes by kind and position: open (stopped), trickle (stopped but for a share), warn (at half of a line).",
+    "kind",
+    "position",
+    mode="max",
+)
+BREAKER_OPENS = Count(
+    "assent_breaker_opens_total",
+    "Breakers that opened by themselves, by kind of scope and what was counted.",
+    "kind",
+    "counts",
+)
+BREAKER_LOOKS = Count("assent_breaker_looks_total", "How often everything was counted and judged: once a second.")
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")

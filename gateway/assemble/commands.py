@@ -76,15 +76,16 @@ async def stop(settings: Settings, scope: str, *, by: str, reason: str) -> None:
         raise Declined(f"{scope} is stopped, but the ledger did not record it ({name}): type it again later") from fault
 
 
-async def resume(settings: Settings, scope: str, *, by: str, reason: str) -> None:
-    """Close a breaker: recorded first, so that nothing is ever resumed without a name and a reason."""
+async def resume(settings: Settings, scope: str, *, by: str, reason: str, permille: int | None = None) -> None:
+    """Close a breaker, or let a share through: recorded first, so that nothing goes on without a name and a reason."""
     _checked(scope, by, reason)
     async with connection_of(settings) as connection:
         open_now = [row.scope for row in await registry.breakers(connection) if row.is_open]
     if scope not in open_now:
         raise Declined(f"{scope} is not stopped; stopped: {', '.join(open_now) or 'nothing'}")
-    await _record(settings, scope, by, reason, is_open=False)
-    await _move(settings, scope, by, reason, is_open=False)
+    still = permille is not None
+    await _record(settings, scope, by, reason, is_open=still, permille=permille)
+    await _move(settings, scope, by, reason, is_open=still, permille=permille)
 
 
 def _checked(scope: str, by: str, reason: str) -> None:
@@ -95,12 +96,18 @@ def _checked(scope: str, by: str, reason: str) -> None:
             raise Declined(f"{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
 
 
-async def _move(settings: Settings, scope: str, by: str, reason: str, *, is_open: bool) -> None:
+async def _move(
+    settings: Settings, scope: str, by: str, reason: str, *, is_open: bool, permille: int | None = None
+) -> None:
     async with connection_of(settings) as connection:
-        await registry.set_breaker(connection, scope, is_open=is_open, by=by.strip(), reason=reason.strip())
+        await registry.set_breaker(
+            connection, scope, is_open=is_open, by=by.strip(), reason=reason.strip(), permille=permille
+        )
 
 
-async def _record(settings: Settings, scope: str, by: str, reason: str, *, is_open: bool) -> None:
+async def _record(
+    settings: Settings, scope: str, by: str, reason: str, *, is_open: bool, permille: int | None = None
+) -> None:
     dsn = settings.database_url.get_secret_value()
     guard = await guard_of(settings)
     try:
@@ -108,6 +115,8 @@ async def _record(settings: Settings, scope: str, by: str, reason: str, *, is_op
             appender = Appender(pool, secrets(settings), guard)
             await appender.start()
             data = {"scope": scope, "open": is_open, "person": by.strip(), "why": reason.strip()}
+            if permille is not None:
+                data["permille"] = permille
             event = Event(
                 event_id=f"cli/{uuid.uuid4()}",
                 kind=EventKind.BREAKER,

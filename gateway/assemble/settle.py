@@ -1,6 +1,6 @@
 """Settle: one loop over results, receipts and replies; told to stop, it finishes the flush it is in.
 
-Where asked to, webhooks are sent beside it.
+Beside it runs the breaker's evaluator and, where asked to, webhooks are sent.
 """
 
 import asyncio
@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 from gateway.assemble.parts import GRACE_S, Parts, contents_days, ended, open_parts, queried_carriers, until_told
 from gateway.assemble.webhooks import sending
 from gateway.settings import Settings
+from gateway.settle.breaker import Evaluator
 from gateway.settle.owners import Registry as Owners
-from gateway.settle.settle import Settle
+from gateway.settle.settle import Settle, wall_ms
 from gateway.stream import Reader
 
 
@@ -34,10 +35,11 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
             contents_days=contents_days(settings),
             asked=queried_carriers(settings),
         )
+        breaker = Evaluator(parts.pool, parts.appender, parts.packs, lambda: parts.cfg.registry, wall_ms)
         stop = asyncio.Event()
         work = asyncio.create_task(settling.run(stop))
         try:
-            await until_told(settings, ended(work), *map(ended, beside))
+            await until_told(settings, ended(work), breaker.run(), *map(ended, beside))
         finally:
             stop.set()
             await asyncio.wait([work], timeout=GRACE_S)

@@ -96,15 +96,22 @@ def resume(
     scope: Annotated[str, typer.Argument(help="The scope that was stopped.")],
     by: Annotated[str, typer.Option(help="Your name; it is recorded.")],
     reason: Annotated[str, typer.Option(help="Why it is safe again; it is recorded.")],
+    trickle: Annotated[
+        bool, typer.Option("--trickle", help="Let a share of the recipients through first, always the same ones.")
+    ] = False,
+    permille: Annotated[int, typer.Option(min=1, max=999, help="How many in a thousand, with --trickle.")] = 10,
     home: Home = HERE,
 ) -> None:
-    """Close a breaker: only a named person with a reason does (恢复发送).
+    """Close a breaker, or let a share through first: only a named person with a reason does (恢复发送).
 
-    Example:
+    Examples:
+
+        assent resume campaign:double11 --trickle --by 'Li Lei' --reason 'list cleaned, watching one in a hundred'
 
         assent resume campaign:double11 --by 'Li Lei' --reason 'list cleaned'
     """
     from gateway.assemble import commands
 
-    run_to_end(commands.resume(settings_of(home), scope, by=by, reason=reason), brief=True)
-    typer.echo(f"{scope} is resumed")
+    share = permille if trickle else None
+    run_to_end(commands.resume(settings_of(home), scope, by=by, reason=reason, permille=share), brief=True)
+    typer.echo(f"{scope} lets {permille} in 1,000 recipients through" if trickle else f"{scope} is resumed")

@@ -4,6 +4,7 @@ PostgreSQL holds the truth (tables of `records`); the ledger process writes one 
 every process polls it. A `cfg` whose beat has not moved for 10 s means that opt-outs may go unrecorded: stop sending.
 """
 
+import hashlib
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -88,6 +89,22 @@ class Sender(BaseModel):
         return max(named, key=len, default=None)
 
 
+class Trickle(BaseModel):
+    """A breaker that lets a share of its recipients through: always the same ones, so every process agrees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scope: str
+    permille: Annotated[int, Field(ge=1, le=999)]
+    since: int
+    """When it opened (Unix ms): another opening lets others through, a larger share the same ones and more."""
+
+    def passes(self, subject: bytes) -> bool:
+        """Whether what is sent to this recipient goes."""
+        told = b"%b\0%b\0%d" % (subject, self.scope.encode(), self.since)
+        return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest()) % 1000 < self.permille
+
+
 class Registry(BaseModel):
     """The slow-moving body of `cfg`."""
 
@@ -97,4 +114,6 @@ class Registry(BaseModel):
     clients: tuple[Client, ...]
     senders: tuple[Sender, ...]
     breakers: tuple[str, ...] = ()
-    """Open scopes, of the forms of `SCOPE`."""
+    """Scopes that are stopped whole, of the forms of `SCOPE`."""
+    trickles: tuple[Trickle, ...] = ()
+    """Scopes that are stopped but for a share."""

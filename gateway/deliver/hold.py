@@ -24,6 +24,7 @@ from gateway.contract.wire import Accepted, Result
 from gateway.deliver.means import wall_ms
 from gateway.deliver.outbox import Outbox
 from gateway.deliver.reports import not_sent
+from gateway.deliver.unparking import Unparking
 from gateway.guard import Cfg, Guard, GuardUnavailable, VoidAsk
 from gateway.intake import Intake, Released, release
 from gateway.records import held
@@ -40,7 +41,6 @@ LAG_FOR_S = 0.5
 """How long one answer about the lag is believed."""
 BATCH = 256
 READ_AT_MOST = 1000
-UNPARK_AT_ONCE = 5_000
 IDLE_S = 0.2
 PAUSE_S = 1.0
 STEP_WITHIN_S = 20.0
@@ -70,6 +70,7 @@ class Hold:
         self._pool, self._intake, self._guard, self._cfg, self._outbox = pool, intake, guard, cfg, outbox
         self._now_ms = now_ms
         self._stopping = False
+        self._unparking = Unparking(cfg, self._transaction)
         self._lags = {cls: GroupLag(bootstrap, topics.deliver_group(cls), topics.messages(cls)) for cls in Class}
         self._lag: dict[Class, tuple[float, int | None]] = {}
         self._reader = GroupReader(
@@ -88,7 +89,7 @@ class Hold:
 
     async def run(self) -> None:
         """Hold and release until `stop`. Raises OffsetsLost, and any fault of our own."""
-        loops: list[Callable[[], Awaitable[float]]] = [self._expire, self._unpark]
+        loops: list[Callable[[], Awaitable[float]]] = [self._expire, self._unparking.step]
         loops += [partial(self._release, cls) for cls in Class]
         async with asyncio.TaskGroup() as group:
             group.create_task(self._filling())
@@ -229,20 +230,6 @@ class Hold:
             for message, state in zip(messages, states, strict=True)
             if state in ("void", "absent")
         ]
-
-    async def _unpark(self) -> float:
-        """Rows whose breaker has closed are due again at their time; a bounded number at once."""
-        registry = self._cfg.registry
-        if registry is None or not self._cfg.fresh:
-            return PAUSE_S
-        more = False
-        async with self._transaction() as conn:
-            for scope in await held.scopes(conn):
-                if scope not in registry.breakers:
-                    rows = await held.unpark(conn, scope, UNPARK_AT_ONCE)
-                    more |= rows == UNPARK_AT_ONCE
-                    _log.info("unparked", scope=scope, rows=rows)
-        return 0.0 if more else PAUSE_S
 
 
 def row_of(accepted: Accepted, payload: bytes, now_ms: int) -> Held:

@@ -132,7 +132,12 @@ async def sift(means: Means, items: Sequence[Item], watch: Watch) -> list[Item]:
             expired.append(item)
             continue
         scope = means.cfg.open_scope(
-            accepted.sender, accepted.cls, accepted.campaign, accepted.port, accepted.list_source
+            accepted.sender,
+            accepted.cls,
+            accepted.campaign,
+            accepted.port,
+            accepted.list_source,
+            subject=item.subject,
         )
         if scope is not None:
             parked.append((item, scope))

@@ -1,15 +1,16 @@
-"""Breakers: what is stopped, and a named person stopping or resuming a scope.
+"""Breakers: what is stopped, by which figures, and a named person stopping a scope or letting it go on.
 
-The registry's table is the truth; the ledger process carries it to every process within a second. Stopping takes effect
-first and is recorded then; resuming is recorded first, so that nothing is ever resumed without a name and a reason.
+The evaluator (`settle.breaker`) stops by itself and never lets anything go on. The registry's table is the truth; the
+ledger process carries it to every process within a second. Stopping takes effect first and is recorded then; resuming,
+even of a share, is recorded first, so that nothing is ever resumed without a name and a reason.
 A crash between the two leaves the scope stopped.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import Path
-from pydantic import BaseModel, StringConstraints
+from fastapi import Path, Query
+from pydantic import BaseModel, Field, StringConstraints
 
 from gateway.contract.consent import EventKind
 from gateway.contract.message import Strict
@@ -18,6 +19,7 @@ from gateway.edge import acts
 from gateway.edge.callers import Caller, need
 from gateway.edge.strict import routes
 from gateway.ledger import events
+from gateway.records import breakers as records
 from gateway.records import registry
 
 router = routes("operations")
@@ -34,26 +36,90 @@ class Act(Strict):
     reason: Words
 
 
+class TrickleAct(Act):
+    """The same, and how many in a thousand recipients are let through: always the same ones."""
+
+    permille: Annotated[int, Field(ge=1, le=999)] = 10
+
+
+Position = Literal["open", "trickle", "closed"]
+
+
 class BreakerView(BaseModel):
     """A breaker's standing position and the last act on it."""
 
     scope: str
     is_open: bool
+    """Stopped, whole or but for a share."""
+    position: Position
+    permille: int | None
+    """How many in a thousand recipients are let through, where it trickles."""
     changed_by: str
     reason: str
     changed_at: datetime
+    opened_at: datetime | None
+    """When it was stopped, now or the last time."""
+    figures: dict[str, Any] | None
+    """Where it opened by itself: what was counted, the line, and what to clean."""
+
+
+class WarningView(BaseModel):
+    """A scope that is at half of a line or was, and has not calmed down since."""
+
+    scope: str
+    since: datetime
+    figures: dict[str, Any]
 
 
 class Breakers(BaseModel):
-    """Every breaker that was ever moved."""
+    """Every breaker that was ever moved, and the scopes that warn."""
 
     breakers: list[BreakerView]
+    warnings: list[WarningView]
+
+
+class ActView(BaseModel):
+    """One move of a breaker."""
+
+    id: int
+    position: Position
+    permille: int | None
+    acted_by: str
+    reason: str
+    figures: dict[str, Any] | None
+    at: datetime
+    recorded: bool
+    """Whether the ledger has it; what opened by itself is told to it within seconds."""
+
+
+class Acts(BaseModel):
+    """A scope's moves, the latest first; `next`: ask for those before it."""
+
+    acts: list[ActView]
+    next: int | None
 
 
 @router.get("/v1/breakers")
 async def breakers(caller: Annotated[Caller, need("read")]) -> Breakers:
-    """What is stopped, by whom and why."""
-    return Breakers(breakers=[BreakerView(**row._asdict()) for row in await registry.breakers(caller.gate.pool)])
+    """What is stopped, by whom and why, and what is near its line."""
+    async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
+        standing, warned = await registry.breakers(connection), await records.warned(connection)
+    warnings = [WarningView(scope=scope, since=at, figures=figures) for scope, (at, figures) in sorted(warned.items())]
+    return Breakers(breakers=[_view(row) for row in standing], warnings=warnings)
+
+
+@router.get("/v1/breakers/{scope}/acts")
+async def breaker_acts(
+    caller: Annotated[Caller, need("read")],
+    scope: Scope,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Acts:
+    """Who stopped a scope or let it go on, when and why."""
+    async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
+        found = await records.acts(connection, scope, before, limit)
+    views = [ActView(**{name: getattr(act, name) for name in ActView.model_fields}) for act in found]
+    return Acts(acts=views, next=found[-1].id if len(found) == limit else None)
 
 
 @router.post("/v1/breakers/{scope}/open")
@@ -66,20 +132,33 @@ async def open_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
 
 @router.post("/v1/breakers/{scope}/close")
 async def close_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
-    """Resume a scope."""
+    """Resume a scope; what it is judged by begins anew."""
     await _record(caller, scope, body, is_open=False)
     return await _move(caller, scope, body, is_open=False)
 
 
-async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool) -> BreakerView:
+@router.post("/v1/breakers/{scope}/trickle")
+async def trickle_breaker(caller: Asking, scope: Scope, body: TrickleAct) -> BreakerView:
+    """Let a share of a stopped scope's recipients through, before all; what it is judged by begins anew."""
+    await _record(caller, scope, body, is_open=True, permille=body.permille)
+    return await _move(caller, scope, body, is_open=True, permille=body.permille)
+
+
+async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool, permille: int | None = None) -> BreakerView:
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
-        await registry.set_breaker(connection, scope, is_open=is_open, by=act.by, reason=act.reason)
+        await registry.set_breaker(connection, scope, is_open=is_open, by=act.by, reason=act.reason, permille=permille)
         rows = await registry.breakers(connection)
-    return next(BreakerView(**row._asdict()) for row in rows if row.scope == scope)
+    return next(_view(row) for row in rows if row.scope == scope)
 
 
-async def _record(caller: Caller, scope: str, act: Act, *, is_open: bool) -> None:
+def _view(row: registry.Breaker) -> BreakerView:
+    return BreakerView(**row._asdict(), position=row.position)
+
+
+async def _record(caller: Caller, scope: str, act: Act, *, is_open: bool, permille: int | None = None) -> None:
     data = {"scope": scope, "open": is_open, "person": act.by, "why": act.reason}
+    if permille is not None:
+        data["permille"] = permille
     name = acts.event_id(caller.client, None)
     system = acts.Person(None, events.SYSTEM)
     await acts.append(caller, acts.event(caller.client, EventKind.BREAKER, system, acts.now_ms(), data, name))

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from gateway import telemetry
 from gateway.contract.decision import Class
-from gateway.contract.registry import Client, Registry, Sender
+from gateway.contract.registry import Client, Registry, Sender, Trickle
 from gateway.guard import keys
 from gateway.guard.link import Argument
 from gateway.guard.server import GuardUnavailable, Server
@@ -42,7 +42,7 @@ class Cfg:
         self._moved_at: float | None = None
         self._clients: dict[str, Client] = {}
         self._senders: dict[str, Sender] = {}
-        self._open: frozenset[str] = frozenset()
+        self._stopped: dict[str, Trickle | None] = {}
         self.registry: Registry | None = None
         self.min_seq = 0
 
@@ -79,7 +79,7 @@ class Cfg:
         self.registry, self._version = registry, version
         self._clients = {digest: client for client in registry.clients for digest in client.key_digests}
         self._senders = {sender.id: sender for sender in registry.senders}
-        self._open = frozenset(registry.breakers)
+        self._stopped = {one.scope: one for one in registry.trickles} | dict.fromkeys(registry.breakers)
 
     async def _keep_polling(self) -> None:
         log = telemetry.logger("guard")
@@ -118,11 +118,22 @@ class Cfg:
         campaign: str | None = None,
         port: str | None = None,
         list_source: str | None = None,
+        *,
+        subject: bytes | None = None,
     ) -> str | None:
-        """The open breaker that covers a message, the widest first; none when nothing stops it."""
-        if not self._open:
+        """The breaker that stops a message, the widest first; none when nothing does.
+
+        `subject`: its recipient, for breakers that let a share through; without one they stop it.
+        """
+        if not self._stopped:
             return None
         scopes = ("all", f"class:{cls.value}", f"sender:{sender}")
         named = (("port", port), ("campaign", campaign), ("list_source", list_source))
         every = (*scopes, *(f"{kind}:{name}" for kind, name in named if name))
-        return next((scope for scope in every if scope in self._open), None)
+        return next((scope for scope in every if self._stops(scope, subject)), None)
+
+    def _stops(self, scope: str, subject: bytes | None) -> bool:
+        if scope not in self._stopped:
+            return False
+        trickle = self._stopped[scope]
+        return trickle is None or subject is None or not trickle.passes(subject)

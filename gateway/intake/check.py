@@ -33,15 +33,16 @@ async def check(intake: Intake, client: Client, request: SendRequest, now_ms: in
     if request.callback_url is not None and (wrong := uncallable(request.callback_url, intake.reach)) is not None:
         return wrong
     verdicts: Verdicts = dict(trace(request, route, now_ms))
+    number = numbers.parse(request.to)
     scope = intake.cfg.open_scope(
         route.sender.id,
         route.purpose.cls,
         request.campaign,
         route.sender.port_for(route.purpose.cls),
         request.list_source,
+        subject=None if number is None else subject_of(intake.pepper, number),
     )
     verdicts["breaker"] = None if scope is None else Refusal(Code.BREAKER_OPEN, f"stopped: {scope}")
-    number = numbers.parse(request.to)
     asked = None
     if number is not None:
         try:

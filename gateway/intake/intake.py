@@ -126,17 +126,18 @@ class Intake:
             if isinstance(prepared, Refusal):
                 out[at] = prepared
                 continue
+            job = self._job(at, prepared, client, now)
             stopped = cfg.open_scope(
                 prepared.route.sender.id,
                 prepared.route.purpose.cls,
                 request.campaign,
                 prepared.port,
                 request.list_source,
+                subject=job.subject,
             )
             late = prepared.late
             if stopped is not None and late is None:
                 late = Refusal(Code.BREAKER_OPEN, f"stopped: {stopped}", BREAKER_RETRY_S)
-            job = self._job(at, prepared, client, now)
             if late is None or not self._ends(job, late, out):
                 jobs.append(job)
         return jobs

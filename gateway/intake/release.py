@@ -71,7 +71,10 @@ def _ready(intake: Intake, messages: Sequence[Accepted], now_ms: int, out: list[
         if not isinstance(route, Route):
             out[at] = Released("cancelled", route.code)
             continue
-        scope = intake.cfg.open_scope(message.sender, message.cls, message.campaign, message.port, message.list_source)
+        subject = bytes.fromhex(message.subject)
+        scope = intake.cfg.open_scope(
+            message.sender, message.cls, message.campaign, message.port, message.list_source, subject=subject
+        )
         if scope is not None:
             out[at] = Released("parked", scope=scope)
             continue
@@ -79,7 +82,7 @@ def _ready(intake: Intake, messages: Sequence[Accepted], now_ms: int, out: list[
         if opens is not None:
             out[at] = Released("later", due_ms=opens)
             continue
-        waiting.append(Waiting(at, message, route, bytes.fromhex(message.subject)))
+        waiting.append(Waiting(at, message, route, subject))
     return waiting
 
 

@@ -55,6 +55,10 @@ _UNPARK = """
 UPDATE held SET scope = NULL
 WHERE id = ANY(ARRAY(SELECT id FROM held WHERE scope = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
+_PARKED = """
+SELECT id, payload FROM held WHERE scope = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3
+"""
+_UNPARK_THESE = "UPDATE held SET scope = NULL WHERE scope = $1 AND id = ANY($2::uuid[])"
 COUNTED = 10_000
 _EXPIRED = """
 SELECT id, due, expires_at, attempt, class, scope, payload FROM held WHERE expires_at <= $1
@@ -104,6 +108,17 @@ async def scopes(conn: Connection) -> list[str]:
 async def unpark(conn: Connection, scope: str, limit: int) -> int:
     """Let rows of a closed scope go at their time again, at most `limit`; returns how many went."""
     tag = await conn.execute(_UNPARK, scope, limit)
+    return int(tag.rsplit(" ", 1)[1])
+
+
+async def parked(conn: Connection, scope: str, after: str | None, limit: int) -> list[tuple[str, bytes]]:
+    """Ids and payloads of rows that wait for a scope, in the order of their ids, after one of them."""
+    return [(str(row["id"]), row["payload"]) for row in await conn.fetch(_PARKED, scope, after, limit)]
+
+
+async def unpark_these(conn: Connection, scope: str, ids: Iterable[str]) -> int:
+    """Let these rows of a scope go at their time again; returns how many went."""
+    tag = await conn.execute(_UNPARK_THESE, scope, list(ids))
     return int(tag.rsplit(" ", 1)[1])
 
 

@@ -8,12 +8,13 @@ API keys are never stored, only their HMAC-SHA256 under the pepper.
 import hashlib
 import hmac
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import asyncpg
+import orjson
 
 from gateway.contract.ids import LANES
-from gateway.contract.registry import Client, Registry, ReplyRoute, Sender
+from gateway.contract.registry import Client, Registry, ReplyRoute, Sender, Trickle
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -41,7 +42,10 @@ RENEW = """
 UPDATE reply_routes SET tested_at = $3::timestamptz
 WHERE sender = $1 AND port = $2 AND tested_at < $3::timestamptz - interval '1 day'
 """
-OPEN = "SELECT scope FROM breakers WHERE is_open ORDER BY scope"
+OPEN = """
+SELECT scope, permille, floor(1000 * extract(epoch FROM coalesce(opened_at, changed_at)))::bigint AS since
+FROM breakers WHERE is_open ORDER BY scope
+"""
 PUT_CLIENT = """
 INSERT INTO clients (id, key_digests, senders, purposes, roles, quota_per_minute) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET key_digests = $2, senders = $3, purposes = $4, roles = $5, quota_per_minute = $6,
@@ -55,12 +59,20 @@ ON CONFLICT (id) DO UPDATE SET signature = $2, service_port = $3, marketing_port
 """
 SET_BREAKER = """
 WITH act AS (
-    INSERT INTO breaker_acts (scope, is_open, acted_by, reason) VALUES ($1, $2, $3, $4) RETURNING at
+    INSERT INTO breaker_acts (scope, is_open, permille, acted_by, reason, figures, recorded)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id, at
 )
-INSERT INTO breakers (scope, is_open, changed_by, reason, changed_at) SELECT $1, $2, $3, $4, at FROM act
-ON CONFLICT (scope) DO UPDATE SET is_open = $2, changed_by = $3, reason = $4, changed_at = EXCLUDED.changed_at
+INSERT INTO breakers AS b (scope, is_open, permille, changed_by, reason, figures, changed_at, opened_at)
+SELECT $1, $2, $3, $4, $5, $6, at, CASE WHEN $2 THEN at END FROM act
+ON CONFLICT (scope) DO UPDATE SET is_open = $2, permille = $3, changed_by = $4, reason = $5,
+    figures = CASE WHEN $2 AND $3::smallint IS NULL THEN $6 ELSE b.figures END, changed_at = EXCLUDED.changed_at,
+    opened_at = CASE WHEN NOT $2 OR (b.is_open AND $3 IS NOT NULL) THEN b.opened_at ELSE EXCLUDED.changed_at END
+RETURNING (SELECT id FROM act)
 """
-BREAKERS = "SELECT scope, is_open, changed_by, reason, changed_at FROM breakers ORDER BY scope"
+BREAKERS = """
+SELECT scope, is_open, permille, changed_by, reason, changed_at, figures, opened_at FROM breakers ORDER BY scope
+"""
+Position = Literal["open", "trickle", "closed"]
 
 
 class Breaker(NamedTuple):
@@ -68,9 +80,20 @@ class Breaker(NamedTuple):
 
     scope: str
     is_open: bool
+    """Stopped, but for a share where `permille` says so."""
+    permille: int | None
     changed_by: str
     reason: str
     changed_at: datetime
+    figures: dict[str, Any] | None
+    """Of the standing or last opening, where it opened by itself (`rules.breaker.Pressure`)."""
+    opened_at: datetime | None
+    """When it was stopped, now or the last time."""
+
+    @property
+    def position(self) -> Position:
+        """The same in a word."""
+        return "closed" if not self.is_open else "open" if self.permille is None else "trickle"
 
 
 def key_digest(pepper: bytes, key: str) -> str:
@@ -88,7 +111,8 @@ async def load(connection: "Connection | asyncpg.Pool[asyncpg.Record]") -> Regis
         lanes=LANES,
         clients=(BUILT_IN, *(Client.model_validate(dict(row)) for row in clients if row["id"] != BUILT_IN.id)),
         senders=tuple(_sender(row, routes) for row in senders),
-        breakers=tuple(row["scope"] for row in breakers),
+        breakers=tuple(row["scope"] for row in breakers if row["permille"] is None),
+        trickles=tuple(Trickle.model_validate(dict(row)) for row in breakers if row["permille"] is not None),
     )
 
 
@@ -144,16 +168,35 @@ async def renew(connection: Connection, sender: str, port: str, at: datetime) ->
     await connection.execute(RENEW, sender, port, at, timeout=TIMEOUT_S)
 
 
-async def set_breaker(connection: Connection, scope: str, *, is_open: bool, by: str, reason: str) -> None:
-    """Open or close a breaker. A person (or the evaluator, by name) and a reason are required, and kept for good."""
+async def set_breaker(
+    connection: Connection,
+    scope: str,
+    *,
+    is_open: bool,
+    by: str,
+    reason: str,
+    permille: int | None = None,
+    figures: dict[str, Any] | None = None,
+    recorded: bool = True,
+) -> int:
+    """Stop a scope, stop it but for a share (`permille`), or let it go on; the number of the act.
+
+    A person (or the evaluator, by name) and a reason are required, and kept for good. `recorded`: whether whoever acts
+    sees to the ledger.
+    """
     if not by.strip() or not reason.strip():
         raise ValueError("a breaker moves only by somebody and for a reason")
-    await connection.execute(SET_BREAKER, scope, is_open, by, reason, timeout=TIMEOUT_S)
+    told = None if figures is None else orjson.dumps(figures).decode()
+    act = await connection.fetchval(
+        SET_BREAKER, scope, is_open, permille, by, reason, told, recorded, timeout=TIMEOUT_S
+    )
+    return int(act)
 
 
 async def breakers(connection: "Connection | asyncpg.Pool[asyncpg.Record]") -> list[Breaker]:
     """Every scope that was ever moved, with its last act."""
-    return [Breaker(**dict(row)) for row in await connection.fetch(BREAKERS, timeout=TIMEOUT_S)]
+    rows = await connection.fetch(BREAKERS, timeout=TIMEOUT_S)
+    return [Breaker(**{**row, "figures": row["figures"] and orjson.loads(row["figures"])}) for row in rows]
 
 
 async def seed_demo(connection: Connection, pepper: bytes) -> None:

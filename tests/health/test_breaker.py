@@ -1,0 +1,416 @@
+"""The breaker's evaluator on real PostgreSQL: it stops once, says so once, and respects what a person judged."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+import pytest_asyncio
+
+from gateway.contract.decision import Class
+from gateway.contract.health import Act, Alert, Signal, key_of
+from gateway.contract.wire import Accepted
+from gateway.deliver import unparking
+from gateway.guard.cfg import Cfg
+from gateway.guard.guard import Guard
+from gateway.ledger.appender import Appender
+from gateway.ledger.events import SYSTEM
+from gateway.ledger.keys import Keys
+from gateway.ledger.reading import Reading
+from gateway.records import breakers, held, registry, settlement, signals
+from gateway.records.held import Held
+from gateway.records.settlement import Minute
+from gateway.rules.pack import load
+from gateway.settle.breaker import Evaluator
+from gateway.stream import encode
+
+pytestmark = pytest.mark.integration
+
+KEYS = Keys(b"m" * 32, b"p" * 32)
+DELIVERED = 4
+_names = iter(range(1_000_000))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(database_url: str) -> AsyncIterator[Any]:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guard(redis_url: str) -> AsyncIterator[Guard]:
+    made = await Guard.connect(redis_url)
+    yield made
+    await made.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def appender(pool: Any, guard: Guard) -> AsyncIterator[Appender]:
+    made = Appender(pool, KEYS, guard)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def evaluator(pool: Any, appender: Appender) -> Evaluator:
+    return Evaluator(pool, appender, {"cn": load("cn")}, lambda: None, now_ms)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class World:
+    """A sender of its own with one campaign: what was delivered, and what was complained about."""
+
+    def __init__(self, pool: Any, origin: int, name: str) -> None:
+        self.pool, self.origin, self.name = pool, origin, name
+        self.scope = f"campaign:{name}"
+        self.scopes = {f"{kind}:{name}" for kind in ("sender", "campaign", "list_source")} | {f"port:1069{name[1:]}"}
+
+    async def delivered(self, n: int, minute: int | None = None) -> None:
+        key = Minute(now_ms() // 60_000 if minute is None else minute, self.origin, "simulator", DELIVERED, 0)
+        async with self.pool.acquire() as conn:
+            await settlement.count(conn, {key: n})
+
+    async def complained(self, n: int, minute: int | None = None, act: Act = Act.COMPLAINT) -> None:
+        at = now_ms()
+        told = [
+            Signal(act, key_of(self.name, str(next(_names))), minute or at // 60_000, at, self.origin, carrier="c")
+            for _ in range(n)
+        ]
+        async with self.pool.acquire() as conn, conn.transaction():
+            await signals.note(conn, told)
+
+    async def position(self, scope: str = "") -> registry.Breaker | None:
+        standing = {one.scope: one for one in await registry.breakers(self.pool)}
+        return standing.get(scope or self.scope)
+
+    async def alerts(self, kind: str, scope: str = "") -> list[dict[str, Any]]:
+        rows = await self.pool.fetch(
+            "SELECT severity, summary, detail FROM alerts WHERE kind = $1 AND scope = $2", kind, scope or self.scope
+        )
+        return [{**row, "detail": orjson.loads(row["detail"])} for row in rows]
+
+    async def told(self, scope: str = "") -> list[dict[str, Any]]:
+        """The ledger's events about a scope."""
+        events = await Reading(self.pool, KEYS).history(SYSTEM)
+        found = [one["data"] for one in events if one["kind"] == "breaker"]
+        return [one for one in found if one["scope"] == (scope or self.scope)]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(pool: Any) -> World:
+    name = f"w{next(_names):05d}"
+    fields = ("demo", name, "marketing.promotion", "marketing", f"1069{name[1:]}", "cn@2026.11", "consent", name, name)
+    digest = name.encode().ljust(16)
+    async with pool.acquire() as conn:
+        numbers = await settlement.origin_ids(conn, [(digest, fields)])
+    return World(pool, numbers[digest], name)
+
+
+async def look(pool: Any, evaluator: Evaluator) -> Any:
+    async with pool.acquire() as conn:
+        return await evaluator.look(conn)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_it_warns_once_then_stops_once_and_names_the_list_to_clean(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    await world.delivered(10_000)
+    await world.complained(13)
+    assert set((await look(pool, evaluator)).warned) >= world.scopes
+    assert (await look(pool, evaluator)) == ([], [])
+    (warning,) = await world.alerts("breaker.warn")
+    assert warning["severity"] == "warning"
+    assert warning["summary"].startswith(f"{world.scope} is at ")
+    assert await world.position() is None
+
+    await world.complained(9)
+    first = await look(pool, evaluator)
+    assert set(first.opened) == world.scopes
+    assert (await look(pool, evaluator)) == ([], [])
+    (alert,) = await world.alerts("breaker.open")
+    assert alert["severity"] == "critical"
+    assert alert["summary"].startswith(f"{world.scope} is stopped: 22 complaints of 10,000 delivered in 24h: at least ")
+    assert alert["summary"].endswith(f" Clean list_source:{world.name} first.")
+    (named,) = alert["detail"]["clean"]["list_source"]
+    assert named == {"name": world.name, "complaints": 22, "unsubscribes": 0, "delivered": 10_000}
+    standing = await world.position()
+    assert standing is not None
+    assert (standing.position, standing.changed_by) == ("open", "assent")
+    assert standing.figures == alert["detail"]
+    assert standing.reason in alert["summary"]
+
+    assert await world.told() == []  # stopped first, told then
+    assert await evaluator.tell() == 4
+    (event,) = await world.told()
+    assert (event["open"], event["person"], event["why"]) == (True, "assent", standing.reason)
+    assert await evaluator.tell() == 0
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_scope_that_calmed_down_may_warn_again(pool: Any, evaluator: Evaluator, world: World) -> None:
+    await world.delivered(10_000)
+    await world.complained(13)
+    await look(pool, evaluator)
+    await world.delivered(2_000)  # below half of the line, not yet calm
+    await look(pool, evaluator)
+    await world.complained(2)
+    assert (await look(pool, evaluator)).warned == []
+    await world.delivered(15_000)
+    await look(pool, evaluator)
+    await world.complained(14)
+    assert set((await look(pool, evaluator)).warned) == world.scopes
+    assert len(await world.alerts("breaker.warn")) == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_two_evaluators_at_once_stop_it_once(pool: Any, appender: Appender, world: World) -> None:
+    """Without the advisory lock, which makes this rarer still: two that look in the same moment."""
+    await world.delivered(5_000)
+    await world.complained(30)
+    several = [Evaluator(pool, appender, {"cn": load("cn")}, lambda: None, now_ms) for _ in range(4)]
+    looks = await asyncio.gather(*(look(pool, one) for one in several))
+    assert sum(world.scope in one.opened for one in looks) == 1
+    assert len(await world.alerts("breaker.open")) == 1
+    await asyncio.gather(*(one.tell() for one in several))
+    assert len(await world.told()) == 1
+    assert await pool.fetchval("SELECT count(*) FROM breaker_acts WHERE scope = $1", world.scope) == 1
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_evaluates_and_another_takes_over_and_tells_what_the_first_did_not(
+    pool: Any, appender: Appender, evaluator: Evaluator, world: World
+) -> None:
+    await world.delivered(5_000)
+    await world.complained(30)
+    await look(pool, evaluator)  # stops, and dies before the ledger hears
+    assert await world.told() == []
+    async with pool.acquire() as conn, pool.acquire() as other:
+        assert await breakers.claim(conn)
+        assert not await breakers.claim(other)
+    await pool.expire_connections()
+    running = asyncio.create_task(Evaluator(pool, appender, {"cn": load("cn")}, lambda: None, now_ms).run())
+    try:
+        async with asyncio.timeout(5):
+            while not await world.told():  # noqa: ASYNC110 - it is polled
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    # it died again after the ledger had it, before it noted so: told again, recorded once
+    await pool.execute("UPDATE breaker_acts SET recorded = false WHERE scope = $1", world.scope)
+    await evaluator.tell()
+    assert len(await world.told()) == 1
+    (act,) = await breakers.acts(pool, world.scope, None, 10)
+    assert (act.position, act.acted_by, act.recorded) == ("open", "assent", True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_judged_does_not_stop_again_and_what_comes_after_does(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    before = now_ms() // 60_000 - 30
+    await world.delivered(5_000, before)
+    await world.complained(30, before)
+    assert world.scope in (await look(pool, evaluator)).opened
+    for scope in world.scopes:
+        await registry.set_breaker(pool, scope, is_open=False, by="li.lei", reason="list cleaned")
+    assert (await look(pool, evaluator)) == ([], [])
+    await world.complained(200, before)  # late, about what was sent before
+    assert (await look(pool, evaluator)) == ([], [])
+    await pool.execute(
+        "UPDATE breakers SET changed_at = changed_at - interval '10 minutes' WHERE scope = $1", world.scope
+    )
+    await world.delivered(5_000, before + 25)
+    await world.complained(30, before + 25)
+    assert (await look(pool, evaluator)).opened == [world.scope]
+    assert len(await world.alerts("breaker.open")) == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_person_who_closes_while_it_counts_is_not_overruled(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    await world.delivered(5_000)
+    await world.complained(30)
+    alert = Alert(key="breaker.open/x", kind="breaker.open", severity="critical", scope=world.scope, summary="s")
+    await registry.set_breaker(pool, world.scope, is_open=False, by="li.lei", reason="a drill")
+    async with pool.acquire() as conn:
+        for seen in (None, datetime.now(UTC) - timedelta(minutes=1)):
+            act = await breakers.stop(conn, world.scope, seen, by="assent", reason="r", figures={}, alert=alert)
+            assert act is None
+    assert await world.alerts("breaker.open") == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_receipts_that_do_not_come_and_a_surge_of_opt_outs_stop_too(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    await world.complained(10)
+    assert world.scope in (await look(pool, evaluator)).opened
+    (alert,) = await world.alerts("breaker.open")
+    assert "10 complaints of 0 delivered in 24h: the line is 10 before 1,000 are delivered" in alert["summary"]
+    await registry.set_breaker(pool, world.scope, is_open=False, by="li.lei", reason="receipts came")
+    await pool.execute(
+        "UPDATE breakers SET changed_at = changed_at - interval '5 minutes' WHERE scope = $1", world.scope
+    )
+    await world.delivered(20_000)
+    await world.complained(900, act=Act.UNSUBSCRIBE)
+    assert world.scope in (await look(pool, evaluator)).opened
+    standing = await world.position()
+    assert standing is not None
+    assert standing.reason.startswith("900 opt-outs of 20,000 delivered in 24h: at least ")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_trickle_is_judged_from_its_beginning_and_stopped_whole(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    await registry.set_breaker(pool, world.scope, is_open=True, by="li.lei", reason="a rumour")
+    opened = (await registry.load(pool)).breakers
+    assert world.scope in opened
+    await registry.set_breaker(pool, world.scope, is_open=True, by="li.lei", reason="one in a hundred", permille=10)
+    loaded = await registry.load(pool)
+    assert world.scope not in loaded.breakers
+    (trickle,) = [one for one in loaded.trickles if one.scope == world.scope]
+    first = await world.position()
+    assert first is not None
+    assert first.opened_at is not None
+    assert (first.position, first.is_open, trickle.permille) == ("trickle", True, 10)
+    assert trickle.since == int(first.opened_at.timestamp() * 1000)
+    assert first.opened_at < first.changed_at
+    await registry.set_breaker(pool, world.scope, is_open=True, by="li.lei", reason="more", permille=50)
+    (wider,) = [one for one in (await registry.load(pool)).trickles if one.scope == world.scope]
+    people = [n.to_bytes(16, "big") for n in range(5_000)]
+    assert {one for one in people if trickle.passes(one)} < {one for one in people if wider.passes(one)}
+    assert 25 <= sum(map(trickle.passes, people)) <= 80
+    await pool.execute(
+        "UPDATE breakers SET changed_at = changed_at - interval '5 minutes' WHERE scope = $1", world.scope
+    )
+    await world.complained(10)
+    assert world.scope in (await look(pool, evaluator)).opened
+    assert world.scope in (await registry.load(pool)).breakers
+    again = await world.position()
+    assert again is not None
+    assert (again.position, again.permille) == ("open", None)
+    assert again.opened_at == again.changed_at
+    moves = [(one.position, one.permille) for one in await breakers.acts(pool, world.scope, None, 10)]
+    assert moves == [("open", None), ("trickle", 50), ("trickle", 10), ("open", None)]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_regulators_and_carriers_bring_counts_for_the_port_it_names(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    port, at = f"1069{world.name[1:]}", now_ms()
+    await world.delivered(900)
+
+    async def brought(source: str, n: int, *, origin: int | None) -> None:
+        rows = [(uuid.uuid4(), source, port, at, origin, at // 60_000) for _ in range(n)]
+        await pool.executemany(
+            "INSERT INTO complaints (id, source, port, at, received_at, match, origin, minute, scope, due_at) "
+            "VALUES ($1, $2, $3, $4, $4, 'unmatched', $5, $6, '*', 0)",
+            rows,
+        )
+
+    await brought("own", 30, origin=None)
+    assert (await look(pool, evaluator)) == ([], [])
+    await brought("12321", 6, origin=None)
+    assert (await look(pool, evaluator)) == ([], [f"port:{port}"])
+    await brought("carrier", 4, origin=world.origin)
+    assert (await look(pool, evaluator)).opened == [f"port:{port}"]
+    (alert,) = await world.alerts("breaker.open", f"port:{port}")
+    assert "10 confirmed complaints of 900 delivered in 30d: the line is 10 before" in alert["summary"]
+
+
+# --- a trickle, in every process the same --------------------------------------------------------------------------
+
+
+async def cfg_with(guard: Guard, loaded: Any) -> Cfg:
+    cfg = Cfg(guard.server)
+    for beat in (1, 2):
+        await guard.write_cfg(beat + next(_names), 0, loaded)
+        await cfg.poll()
+    return cfg
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_parked_messages_of_a_trickle_go_by_their_recipients_and_the_others_stay(
+    pool: Any, guard: Guard, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unparking, "WALK_AT_ONCE", 300)
+    await registry.set_breaker(pool, world.scope, is_open=True, by="li.lei", reason="a rumour")
+    rows = [_parked(world, n) for n in range(1_000)]
+    async with pool.acquire() as conn:
+        await held.add(conn, rows)
+    cfg = await cfg_with(guard, await registry.load(pool))
+    parking = unparking.Unparking(cfg, lambda: _transaction(pool))
+    assert await parking.step() == unparking.PAUSE_S
+    assert await _waiting(pool, world) == 1_000
+
+    await registry.set_breaker(pool, world.scope, is_open=True, by="li.lei", reason="some", permille=100)
+    cfg = await cfg_with(guard, await registry.load(pool))
+    parking = unparking.Unparking(cfg, lambda: _transaction(pool))
+    steps = 1
+    while await parking.step() == 0.0:
+        steps += 1
+    assert steps == 4  # three full stretches and the rest: then it rests, though nine in ten still wait
+    (trickle,) = [one for one in (await registry.load(pool)).trickles if one.scope == world.scope]
+    passing = {row.id for n, row in enumerate(rows) if trickle.passes(_subject(n))}
+    free = {str(row["id"]) for row in await pool.fetch("SELECT id FROM held WHERE scope IS NULL")}
+    assert free & {row.id for row in rows} == passing
+    assert 60 <= len(passing) <= 140
+    for n in range(1_000):  # the edge and the last mile say the same
+        stopped = cfg.open_scope("x", Class.MARKETING, world.name, subject=_subject(n))
+        assert (stopped is None) == (rows[n].id in passing)
+    assert cfg.open_scope("x", Class.MARKETING, world.name) == world.scope
+
+    await registry.set_breaker(pool, world.scope, is_open=False, by="li.lei", reason="clean")
+    cfg = await cfg_with(guard, await registry.load(pool))
+    await unparking.Unparking(cfg, lambda: _transaction(pool)).step()
+    assert await _waiting(pool, world) == 0
+
+
+def _subject(n: int) -> bytes:
+    return (n * 7919).to_bytes(16, "big")
+
+
+def _parked(world: World, n: int) -> Held:
+    accepted = Accepted(
+        id=f"0193{n:04x}-0000-7000-8000-{int(world.name[1:]):012d}",
+        client="demo",
+        sender="x",
+        purpose="marketing.promotion",
+        cls=Class.MARKETING,
+        subject=_subject(n).hex(),
+        to="+8613800000000",
+        text="t",
+        parts=1,
+        port="1",
+        pack="cn",
+        basis="consent",  # type: ignore[arg-type]
+        accepted_at=1,
+        expires_at=2**50,
+        campaign=world.name,
+    )
+    return Held(accepted.id, now_ms(), 2**50, 1, Class.MARKETING, world.scope, encode(accepted))
+
+
+@asynccontextmanager
+async def _transaction(pool: Any) -> AsyncIterator[Any]:
+    async with pool.acquire() as conn, conn.transaction():
+        yield conn
+
+
+async def _waiting(pool: Any, world: World) -> int:
+    return int(await pool.fetchval("SELECT count(*) FROM held WHERE scope = $1", world.scope))
