@@ -102,4 +102,12 @@ class Settings(BaseSettings):
     metrics_port: Port = Field(0, description="Where a process other than the edge serves /metrics; 0: nowhere")
     metrics_dir: Path | None = Field(None, description="Shared folder for metrics of several processes on one machine")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    complaint_answer_h: Annotated[int, Field(ge=1, le=720)] = Field(
+        24, description="Hours within which a complaint is to be answered first; later is alerted"
+    )
+    complaint_files: str | None = Field(
+        None,
+        description="Sources, comma-separated, whose figures somebody signs off by 10:00 of the next day, or it is "
+        "alerted; unset: `12321,carrier`, in the local profile none",
+    )
     local: bool = Field(False, description="The local profile: loopback only, demo client and keys")

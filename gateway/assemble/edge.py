@@ -90,4 +90,5 @@ async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
             carrier=carrier_name(settings),
             trusted_proxies=proxies(settings),
             public_url=settings.public_url,
+            answer_h=settings.complaint_answer_h,
         )

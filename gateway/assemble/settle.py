@@ -6,10 +6,22 @@ Beside it runs the breaker's evaluator and, where asked to, webhooks are sent.
 import asyncio
 from contextlib import AsyncExitStack
 
-from gateway.assemble.parts import GRACE_S, Parts, contents_days, ended, open_parts, queried_carriers, until_told
+from gateway.assemble.parts import (
+    GRACE_S,
+    Misconfigured,
+    Parts,
+    contents_days,
+    ended,
+    open_parts,
+    queried_carriers,
+    until_told,
+)
+from gateway.assemble.parts import beside as running
 from gateway.assemble.webhooks import sending
+from gateway.contract.complaint import SOURCES
 from gateway.settings import Settings
 from gateway.settle.breaker import Evaluator
+from gateway.settle.cases import Cases
 from gateway.settle.owners import Registry as Owners
 from gateway.settle.settle import Settle, wall_ms
 from gateway.stream import Reader
@@ -20,6 +32,9 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(settings))
         beside = [await stack.enter_async_context(sending(settings, parts.pool, parts.keys))] if with_webhooks else []
+        zone = next(iter(parts.packs.values())).zone
+        cases = Cases(parts.pool, parts.appender, zone, expected_files(settings), wall_ms)
+        await stack.enter_async_context(running(cases.run()))
         bootstrap, topics = settings.kafka_bootstrap, parts.topics
         settling = Settle(
             parts.pool,
@@ -43,6 +58,17 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
         finally:
             stop.set()
             await asyncio.wait([work], timeout=GRACE_S)
+
+
+def expected_files(settings: Settings) -> tuple[str, ...]:
+    """The sources whose daily figures are waited for."""
+    given = settings.complaint_files
+    if given is None:
+        return () if settings.local else ("12321", "carrier")
+    named = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if unknown := set(named) - set(SOURCES):
+        raise Misconfigured(f"ASSENT_COMPLAINT_FILES names {', '.join(sorted(unknown))}; of {', '.join(SOURCES)}")
+    return named
 
 
 def _owners(parts: Parts) -> Owners | None:

@@ -39,6 +39,7 @@ from gateway.edge import (
     webhooks,
 )
 from gateway.edge.callers import SCOPE
+from gateway.edge.complaints.cases import router as complaint_cases
 from gateway.edge.complaints.routes import router as complaints
 from gateway.edge.door import Door
 from gateway.edge.gate import Gate
@@ -56,6 +57,7 @@ ROUTERS = (
     personal_data,
     suppressions.router,
     complaints,
+    complaint_cases,
     callbacks.router,
     breakers.router,
     alerts.router,

@@ -1,4 +1,7 @@
-"""One way to send: every message, new, held or retried, is prepared, bound, admitted and published here."""
+"""One way to send: every message, new, held or retried, is prepared, bound, admitted and published here.
+
+Complaints are taken in here too (`complaints`), for every room that brings them.
+"""
 
 from gateway.intake.answer import Answer
 from gateway.intake.check import check

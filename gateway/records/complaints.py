@@ -60,6 +60,17 @@ WITH fresh AS (
 )
 SELECT id::text AS id FROM fresh
 """
+_UNHELD = """
+c.closed_at < $1 AND NOT EXISTS (
+    SELECT FROM legal_holds h WHERE h.released_at IS NULL
+        AND (h.sender IS NULL OR c.sender IS NULL OR h.sender = c.sender)
+        AND (h.subject IS NULL OR c.subject IS NULL OR h.subject = c.subject)
+)
+"""
+_PURGE = f"UPDATE complaints c SET sealed = NULL WHERE c.sealed IS NOT NULL AND {_UNHELD}"  # noqa: S608 - as above
+_PURGE_ACTS = f"""
+UPDATE case_acts a SET sealed = NULL FROM complaints c WHERE a.complaint = c.id AND a.sealed IS NOT NULL AND {_UNHELD}
+"""  # noqa: S608 - as above
 
 
 class Known(NamedTuple):
@@ -181,10 +192,6 @@ async def record(conn: Connection, rows: Sequence[Row], by: str, received_at: in
 
 
 async def purge(conn: Connection, before_ms: int) -> None:
-    """Forget the words of cases closed before a time; figures and acts stay."""
-    await conn.execute("UPDATE complaints SET sealed = NULL WHERE closed_at < $1 AND sealed IS NOT NULL", before_ms)
-    await conn.execute(
-        "UPDATE case_acts a SET sealed = NULL FROM complaints c "
-        "WHERE a.complaint = c.id AND c.closed_at < $1 AND a.sealed IS NOT NULL",
-        before_ms,
-    )
+    """Forget the words of cases closed before a time, but for what a legal hold names; figures and acts stay."""
+    await conn.execute(_PURGE, before_ms)
+    await conn.execute(_PURGE_ACTS, before_ms)

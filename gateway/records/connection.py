@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+"""Where connections are lent from."""
+
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What PostgreSQL, or the way to it, raises when it is gone, going or late. The third: a connection that was cut while
 it was being given back is lent once more before the driver notices."""

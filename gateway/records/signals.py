@@ -96,7 +96,7 @@ WITH was AS (
     SELECT minute, origin, carrier, signal, sum(n)::bigint AS n FROM (
         SELECT minute, origin, carrier, signal, -1 AS n FROM was
         UNION ALL SELECT minute, origin, carrier, signal, 1 FROM moved
-    ) AS both GROUP BY 1, 2, 3, 4 HAVING sum(n) <> 0
+    ) AS ends GROUP BY 1, 2, 3, 4 HAVING sum(n) <> 0
 ), {_BUCKETS}
 SELECT minute, origin FROM was
 """  # noqa: S608 - the same

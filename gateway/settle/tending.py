@@ -3,8 +3,8 @@
 Owns nothing but the decision of how old. Messages, the minutes they were counted in, and alerts stay for as long as
 regulators may ask (Order 31: five months at least), what messages said for a time of its own; a carrier's ids and
 unclaimed receipts, for as long as a receipt may come; an opt-in that nobody confirmed, for as long as it may be
-confirmed; a person's words that wait to be told to a client, three days. What a legal hold covers stays
-(`records.holds`).
+confirmed; a person's words that wait to be told to a client, three days; the words of a complaint, as long as messages
+after its case was closed. What a legal hold covers stays (`records.holds`).
 Runs beside settlement on a connection of its own; what a reader holds at the moment is dropped the next time. A crash
 leaves some days longer.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import alerts, contents, doubts, forms, partitions, webhooks
+from gateway.records import alerts, complaints, contents, doubts, forms, partitions, webhooks
 from gateway.records.connection import AWAY
 from gateway.telemetry import logger
 
@@ -70,6 +70,7 @@ class Tending:
             before = datetime.fromtimestamp((today - self._days["messages"]) * partitions.DAY_MS / 1000, UTC)
             await alerts.purge(conn, before)
             await contents.sweep(conn, self._clock())
+            await complaints.purge(conn, (today - self._days["messages"]) * partitions.DAY_MS)
             await doubts.purge(conn, (today - DOUBTS_DAYS) * partitions.DAY_MS)
         if expired:
             log.info("opt_ins_expired", n=expired)

@@ -14,8 +14,8 @@ from gateway.contract.complaint import Told
 from gateway.contract.decision import Refusal
 from gateway.contract.ids import new_id
 from gateway.contract.registry import Sender
-from gateway.edge.complaints.taking import Means, Taken, take
 from gateway.guard import Guard
+from gateway.intake.complaints import Means, Taken, take
 from gateway.ledger.appender import Appender
 from gateway.ledger.keys import Keys
 from gateway.ledger.sealing import Contents

@@ -13,7 +13,7 @@ from complaint_rig import DAY, HOUR, MINUTE, NOW, SALE, World, told, world
 from gateway.contract.codes import Code
 from gateway.contract.complaint import CaseAct, CaseState, Matching
 from gateway.contract.decision import Reason, Refusal
-from gateway.edge.complaints.taking import take
+from gateway.intake.complaints import take
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.records import cases
 from gateway.records.personal import Personal

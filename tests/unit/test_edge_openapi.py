@@ -35,7 +35,9 @@ CONTRACT = {
     "post /v1/breakers/{scope}/close", "post /v1/breakers/{scope}/trickle", "get /v1/breakers/{scope}/acts",
     "get /v1/alerts", "post /v1/forms", "get /v1/forms/{id}",
     "get /v1/evidence/{id}", "get /v1/ledger/checkpoint", "get /v1/ledger/keys", "get /v1/ledger/tile/{path}",
-    "post /v1/complaints",
+    "post /v1/complaints", "get /v1/complaints", "get /v1/complaints/{id}",
+    "post /v1/complaints/{id}/assign", "post /v1/complaints/{id}/answer", "post /v1/complaints/{id}/close",
+    "post /v1/complaints/{id}/match", "get /v1/complaints/figures", "post /v1/complaints/figures",
     "get /v1/webhooks/dead", "post /v1/webhooks/replay", "post /v1/webhooks/{id}/replay",
     "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
 }  # fmt: skip

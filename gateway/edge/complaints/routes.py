@@ -15,11 +15,11 @@ from gateway.contract.decision import Refusal
 from gateway.edge import acts, bodies
 from gateway.edge.acts import Fault
 from gateway.edge.callers import Caller, need
-from gateway.edge.complaints.taking import Means, Taken, take
 from gateway.edge.gate import Gate
 from gateway.edge.problems import Refused, RefusedItem
 from gateway.edge.strict import routes
 from gateway.edge.times import of_ms
+from gateway.intake.complaints import Means, Taken, take
 from gateway.ledger.sealing import Contents
 from gateway.rules import numbers
 

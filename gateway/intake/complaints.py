@@ -16,7 +16,6 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import orjson
 
 from gateway import telemetry
@@ -31,6 +30,7 @@ from gateway.ledger.commit import Appended
 from gateway.ledger.keys import Keys
 from gateway.records import complaints, contents
 from gateway.records.complaints import Asked, Known, Row
+from gateway.records.connection import Pool
 from gateway.rules.matching import Candidate, Match, folded, match
 
 CONNECT_S = 1.0
@@ -58,7 +58,7 @@ class Taken(NamedTuple):
 class Means(NamedTuple):
     """What complaints are taken with. `zone`: where a day of complaints begins and ends."""
 
-    pool: "asyncpg.Pool[asyncpg.Record]"
+    pool: Pool
     appender: Appender
     senders: Sequence[Sender]
     open_text: OpenText

@@ -1,0 +1,138 @@
+"""The clocks of complaints: cases that nobody answers in time, days that nobody signs off, acts the ledger has not yet.
+
+Owns no table. A case becomes overdue in the transaction that raises its alert, once; a missing day's alert has a key of
+its date and source. An act is written into the ledger after it was done, as an event whose id is the act's own, and the
+act then learns its place: a crash in between appends the same event again, which changes nothing. Several processes may
+run this at once. Outages are waited out; the clocks of cases go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from asyncpg import Pool
+
+from gateway.contract.consent import Event, EventKind
+from gateway.contract.health import Alert
+from gateway.ledger.appender import Appender, LedgerUnavailable
+from gateway.ledger.events import SYSTEM
+from gateway.records import alerts, figures
+from gateway.records.connection import AWAY
+from gateway.records.figures import Late, Untold
+from gateway.rules.complaint_days import missing, yesterday
+from gateway.telemetry import logger
+
+log = logger("settle")
+
+EVERY_S = 5.0
+DEADLINE_S = 10.0
+PAGE = 500
+MINUTE_MS = 60_000
+OVERDUE = "case.overdue"
+MISSING = "complaints.file_missing"
+
+
+class Cases:
+    """Looks every few seconds. `expected`: the sources of daily files; `clock` gives Unix milliseconds."""
+
+    def __init__(
+        self,
+        pool: Pool[Any],
+        appender: Appender,
+        zone: ZoneInfo,
+        expected: Sequence[str],
+        clock: Callable[[], int],
+    ) -> None:
+        self._pool, self._appender, self._zone = pool, appender, zone
+        self._expected, self._clock = expected, clock
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    await self.look()
+            except (*AWAY, LedgerUnavailable) as fault:
+                log.warning("cases_wait", error=type(fault).__name__)
+            except Exception as fault:
+                log.exception("cases_failed", error=type(fault).__name__)
+            await asyncio.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """Everything that is due now."""
+        while await self.overdue() == PAGE:
+            pass
+        await self.figures_missing()
+        while await self.tell() == PAGE:
+            pass
+
+    async def overdue(self) -> int:
+        """Raise the alerts of cases that were not answered in time; how many."""
+        now = self._clock()
+        async with self._pool.acquire() as conn, conn.transaction():
+            late = await figures.overdue(conn, now, PAGE)
+            for case in late:
+                await alerts.put(conn, _overdue(case, now))
+        return len(late)
+
+    async def figures_missing(self) -> list[str]:
+        """Raise the alerts of the sources whose figures of yesterday are missing; which were raised now."""
+        now = self._clock()
+        day = yesterday(now, self._zone)
+        raised: list[str] = []
+        if not missing(now, self._zone, self._expected, ()):
+            return raised
+        async with self._pool.acquire() as conn:
+            stated = await figures.stated(conn, day, day + timedelta(days=1))
+            signed = {(one.date, one.source) for one in stated}
+            for source in missing(now, self._zone, self._expected, signed):
+                alert = Alert(
+                    key=f"{MISSING}/{source}/{day.isoformat()}",
+                    kind=MISSING,
+                    severity="warning",
+                    scope=source,
+                    summary=f"Nobody signed off the complaints of {source} for {day.isoformat()}",
+                    detail={"date": day.isoformat(), "source": source},
+                )
+                if await alerts.put(conn, alert):
+                    raised.append(source)
+        return raised
+
+    async def tell(self) -> int:
+        """Write acts and statements into the ledger; how many."""
+        async with self._pool.acquire() as conn:
+            untold = await figures.untold(conn, PAGE)
+        if not untold:
+            return 0
+        appended = await self._appender.append([_event(one) for one in untold])
+        told = [(one, done.seq) for one, done in zip(untold, appended, strict=True) if done.seq is not None]
+        async with self._pool.acquire() as conn:
+            await figures.tell(conn, told)
+        return len(told)
+
+
+def _overdue(case: Late, now_ms: int) -> Alert:
+    late = max(0, now_ms - case.due_at) // MINUTE_MS
+    return Alert(
+        key=f"{OVERDUE}/{case.id}",
+        kind=OVERDUE,
+        severity="critical",
+        scope=case.id,
+        summary=f"A complaint from {case.source} was not answered in time",
+        detail={"source": case.source, "sender": case.sender, "state": case.state, "minutes_late": late},
+    )
+
+
+def _event(one: Untold) -> Event:
+    return Event(
+        event_id=one.name,
+        kind=EventKind.CASE,
+        number=None,
+        subject=SYSTEM,
+        occurred_at_ms=one.at,
+        data={**one.data, "by": "assent"},
+    )
