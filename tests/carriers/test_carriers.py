@@ -300,3 +300,12 @@ async def test_a_lost_answer_does_not_spoil_the_next() -> None:
         answers = [(await carrier.submit(messages(1, start=i)))[0] for i in range(6)]
     assert [isinstance(one, Taken) for one in answers] == [False, True] * 3
     assert set(server.seen.values()) == {1}
+
+
+async def test_a_connection_is_left_before_a_carrier_would_end_it_in_the_middle_of_a_request() -> None:
+    """Common servers end an idle connection after 5 s; what is written at that moment is in doubt for good."""
+    async with serving() as server, carrying(server.url) as carrier:
+        for i, idle_s in enumerate((0.5, 3.2, 0.0)):
+            await carrier.submit(messages(1, start=i))
+            await asyncio.sleep(idle_s)
+    assert server.connections == 2
