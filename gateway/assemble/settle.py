@@ -1,6 +1,6 @@
 """Settle: one loop over results, receipts and replies; told to stop, it finishes the flush it is in.
 
-Beside it runs the breaker's evaluator and, where asked to, webhooks are sent.
+Beside it runs the breaker's evaluator, lists are cleansed and, where asked to, webhooks are sent.
 """
 
 import asyncio
@@ -19,9 +19,11 @@ from gateway.assemble.parts import (
 from gateway.assemble.parts import beside as running
 from gateway.assemble.webhooks import sending
 from gateway.contract.complaint import SOURCES
+from gateway.contract.registry import Sender
 from gateway.settings import Settings
 from gateway.settle.breaker import Evaluator
 from gateway.settle.cases import Cases
+from gateway.settle.cleansing.working import Cleansing
 from gateway.settle.owners import Registry as Owners
 from gateway.settle.settle import Settle, wall_ms
 from gateway.stream import Reader
@@ -51,13 +53,20 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
             asked=queried_carriers(settings),
         )
         breaker = Evaluator(parts.pool, parts.appender, parts.packs, lambda: parts.cfg.registry, wall_ms)
+        cleansing = Cleansing(parts.pool, parts.appender, lambda: _senders(parts), parts.packs)
         stop = asyncio.Event()
-        work = asyncio.create_task(settling.run(stop))
+        work = [asyncio.create_task(one.run(stop)) for one in (settling, cleansing)]
         try:
-            await until_told(settings, ended(work), breaker.run(), *map(ended, beside))
+            await until_told(settings, breaker.run(), *map(ended, (*work, *beside)))
         finally:
             stop.set()
-            await asyncio.wait([work], timeout=GRACE_S)
+            await asyncio.wait(work, timeout=GRACE_S)
+
+
+def _senders(parts: Parts) -> dict[str, Sender] | None:
+    """Who may be on a list's messages; unknown until the registry has been read."""
+    known = parts.cfg.registry
+    return None if known is None else {one.id: one for one in known.senders}
 
 
 def expected_files(settings: Settings) -> tuple[str, ...]:

@@ -134,6 +134,8 @@ class EventKind(StrEnum):
     """A suppression because the person complained."""
     CLEANSING = "cleansing"
     """A suppression because a list was cleansed: a dead number, a consent without proof."""
+    LIST = "list"
+    """A list was divided, cleansed, or a cleansing undone: by whom, why, how many of each, and a digest of who."""
     PREFERENCES = "preferences"
     RESTRICTION = "restriction"
     """The person asked for erasure while the law still asks for the record: kept, used for nothing else."""

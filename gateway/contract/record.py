@@ -47,6 +47,7 @@ STATES: Final[Mapping[EventKind, EventState | None]] = {
     EventKind.UNSUPPRESSION: EventState.TERMINATED,
     EventKind.COMPLAINT: EventState.COMPLAINT,
     EventKind.CLEANSING: EventState.INVALIDATED,
+    EventKind.LIST: None,
     EventKind.PREFERENCES: None,
     EventKind.RESTRICTION: EventState.TERMINATED,
     EventKind.ERASURE: EventState.ERASURE,

@@ -32,7 +32,7 @@ BLOCKING = frozenset(
     }
 )
 """Kinds after whose acknowledgement nothing they cover may be submitted (MECHANISMS 5)."""
-EFFECT = ("sender", "topics", "cls", "scope", "reason", "kind", "lifts")
+EFFECT = ("sender", "topics", "cls", "scope", "reason", "kind", "lifts", "only_new", "undoes")
 """Members of `data` that decide what an event does; two deliveries of one event id must agree in them."""
 _SAFE = 2**53
 _DEEPEST = 16
@@ -165,7 +165,10 @@ def scope_of(sender: str | None = None, cls: Class | None = None, topic: str | N
 
 
 def suppression(scope: str, reason: Reason, **more: Any) -> dict[str, Any]:
-    """Never send in this scope. Also the data of an UNSUPPRESSION; there `lifts=True` is the person's own act."""
+    """Never send in this scope. Also the data of an UNSUPPRESSION; there `lifts=True` is the person's own act.
+
+    `only_new=True`: refused where one of this scope and reason stands. `undoes`: end only what stands by this event.
+    """
     return {**more, "scope": scope, "reason": reason.name.lower()}
 
 

@@ -12,6 +12,8 @@ The rules, in the order a lawyer would ask:
 - **Order of arrival does not matter** between a withdrawal and a grant: a withdrawal recorded late ends what it would
   have ended in time. It spares a consent only if a lifting act of that sender came after it (`proven_at`), because then
   the person is known to have agreed again; a grant that merely bears a later date is ended: it would have been refused.
+- **Cleansing a list** suppresses only where none of the same scope and reason stands (`only_new`), so what it did can
+  be told from what others did; undoing it ends what stands by that very event (`undoes`) and nothing else.
 - **A time from the future** counts as the time of recording, or a grant could outlive the next withdrawal.
 - **Erasure** drops consents, relationships and preferences and keeps what stops messages: suppressions and the times of
   opt-outs. It is storage only (PIPL 47) of a pseudonym, and without it the erased person would be messaged again.
@@ -203,20 +205,29 @@ def _suppress_scope(state: State, scope: str, suppression: Suppression) -> None:
     state.suppressions[scope] = [*others, max([*same, suppression], key=lambda one: (one.at, one.entry))]
 
 
-def _suppress(state: State, data: dict[str, Any], at_ms: int, seq: int) -> None:
+def _suppress(state: State, data: dict[str, Any], at_ms: int, seq: int) -> Refusal | None:
     scope, reason = data["scope"], _reason(data)
     _check(scope)
+    if data.get("only_new") is True and _stands(state, scope, reason):
+        return Refusal(Code.SUPPRESSED, "such a suppression stands already")
     if reason is Reason.OPT_OUT:
         _opt_out(state, scope, at_ms, seq)
     else:
         _suppress_scope(state, scope, Suppression(reason=reason, at=at_ms // 1000, entry=seq))
+    return None
 
 
 def _unsuppress(state: State, data: dict[str, Any], at_ms: int, _seq: int) -> Refusal | None:
-    """By hand only what was set by hand. An opt-out ends so only by the person's own newer act (`lifts`)."""
-    scope, reason = data["scope"], _reason(data)
-    if not _stands(state, scope, reason):
+    """By hand only what was set by hand. An opt-out ends so only by the person's own newer act (`lifts`).
+
+    `undoes`: the event of a cleansing. What stands by it ends, a dead number too; what others set meanwhile does not.
+    """
+    scope, reason, undoes = data["scope"], _reason(data), data.get("undoes")
+    if not _stands(state, scope, reason, undoes):
         return Refusal(Code.NOT_FOUND, "no such suppression stands")
+    if undoes is not None and reason is Reason.DEAD_NUMBER:
+        _release(state, scope, reason)
+        return None
     if reason is Reason.OPT_OUT:
         if data.get("lifts") is not True or at_ms <= state.opt_outs.get(scope, -1):
             return Refusal(Code.CONSENT_OPTED_OUT, f"the opt-out of {scope} stands")
@@ -279,8 +290,9 @@ def _check(scope: str) -> None:
         raise ValueError("no scope")
 
 
-def _stands(state: State, scope: str, reason: Reason) -> bool:
-    return any(one.reason == reason for one in state.suppressions.get(scope, ()))
+def _stands(state: State, scope: str, reason: Reason, entry: int | None = None) -> bool:
+    """Whether a suppression stands; `entry`: by this very event."""
+    return any(one.reason == reason and entry in (None, one.entry) for one in state.suppressions.get(scope, ()))
 
 
 def _release(state: State, scope: str, reason: Reason) -> None:
@@ -303,4 +315,4 @@ _STEPS: dict[EventKind, Step] = {
     EventKind.RESTRICTION: _erase,
     EventKind.ERASURE: _erase,
 }
-"""BREAKER, PACK, CASE and ACCESS say nothing about what may be sent. What is kept after RESTRICTION permits nothing."""
+"""BREAKER, LIST, PACK, CASE and ACCESS say nothing about what may be sent; what RESTRICTION keeps permits nothing."""

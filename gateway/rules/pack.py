@@ -76,6 +76,18 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleansing:
+    """Whom a cleansing of a list finds (`rules.cleansing`). Months are calendar months of `zone`."""
+
+    engaged_months: int
+    consent_months: int
+    dead_days: int
+    recycled_months: int
+    silent_months: int
+    zone: ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Asks:
     """What an exact yes in answer to a message is consent to."""
 
@@ -168,6 +180,7 @@ class Pack:
     retention: tuple[Retention, ...]
     breaker: Lines
     """What opens a breaker by itself."""
+    cleansing: Cleansing
     notice: str
     """That this pack is a default for a lawyer to review."""
     notice_zh: str
@@ -264,6 +277,7 @@ def compiled(table: shape.PackTable) -> Pack:
         route_tested_ms=shape.period_ms(table.reply_route.tested_within),
         retention=tuple(_retention(row, table) for row in table.retention),
         breaker=_breaker(table),
+        cleansing=_cleansing(table),
         notice=table.notice,
         notice_zh=table.notice_zh,
         table=table,
@@ -301,6 +315,15 @@ def _breaker(table: shape.PackTable) -> Lines:
         for name, row in table.breaker.lines.items()
     ]
     return Lines(table.breaker.warn, table.breaker.calm, tuple(rows))
+
+
+def _cleansing(table: shape.PackTable) -> Cleansing:
+    row = table.cleansing
+    engaged, consent, recycled, silent = (
+        shape.months_of(written) or 0
+        for written in (row.engaged_within, row.consent_lasts, row.recycled_after, row.recycled_silent)
+    )
+    return Cleansing(engaged, consent, row.dead_days, recycled, silent, ZoneInfo(table.zone))
 
 
 def _purpose(name: str, row: shape.PurposeTable, table: shape.PackTable) -> Purpose:

@@ -58,6 +58,12 @@ def months_of(written: str) -> int | None:
     return int(match[1])
 
 
+def _months(written: str) -> str:
+    if months_of(written) is None:
+        raise ValueError("needs an end: so many months")
+    return written
+
+
 def is_limit(written: str) -> bool:
     """Whether a purpose's window is a limit of its own; otherwise it names a shared window."""
     return "/" in written
@@ -105,6 +111,7 @@ Period = Annotated[str, AfterValidator(_period)]
 Written = Annotated[str, AfterValidator(_limit)]
 Windowed = Annotated[str, AfterValidator(_window)]
 Keep = Annotated[str, AfterValidator(_keep)]
+Months = Annotated[str, AfterValidator(_months)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Refused = Literal["purpose", "marketing", "sender"]
 """What a refusal in answer to a message ends: its purpose, the sender's marketing, or everything of the sender."""
@@ -311,6 +318,17 @@ class BreakerTable(_Table):
     lines: Annotated[dict[Name, BreakerLineTable], Field(min_length=1)]
 
 
+class CleansingTable(_Table):
+    """Whom a cleansing of a list finds: how long without a sign, how old a consent, how often dead."""
+
+    engaged_within: Months
+    consent_lasts: Months
+    dead_days: Annotated[int, Field(ge=1, le=10)]
+    recycled_after: Months
+    recycled_silent: Months
+    source: Name
+
+
 class AsksTable(_Table):
     """What an exact yes to a question is consent to, and how long after the question it may come."""
 
@@ -403,4 +421,5 @@ class PackTable(_Table):
     rules: dict[RuleName, RuleTable]
     retention: tuple[RetentionTable, ...] = ()
     breaker: BreakerTable
+    cleansing: CleansingTable
     purposes: Annotated[dict[Dotted, PurposeTable], Field(min_length=1)]

@@ -327,3 +327,38 @@ def test_a_restriction_permits_nothing_and_keeps_what_stops() -> None:
     assert (state.consents, state.relationships, state.erased_at_ms) == ({}, {}, 9)
     assert "acme/invite" in state.suppressions
     assert codes == [Code.CONSENT_OPTED_OUT]
+
+
+# --- cleansing a list, and undoing it --------------------------------------------------------------------------------
+
+
+def cleanse(at_ms: int, scope: str = "acme", reason: Reason = Reason.MANUAL) -> Event:
+    return act(EventKind.CLEANSING, at_ms, events.suppression(scope, reason, only_new=True))
+
+
+def undo(at_ms: int, entry: int, scope: str = "acme", reason: Reason = Reason.MANUAL) -> Event:
+    return act(EventKind.UNSUPPRESSION, at_ms, events.suppression(scope, reason, undoes=entry))
+
+
+@pytest.mark.parametrize("reason", [Reason.MANUAL, Reason.DEAD_NUMBER])
+def test_a_cleansing_is_undone_by_its_own_entry(reason: Reason) -> None:
+    state, codes = after(grant(DAY), cleanse(2 * DAY, reason=reason))
+    assert not permits(state)
+    state, codes = after(grant(DAY), cleanse(2 * DAY, reason=reason), undo(3 * DAY, 2, reason=reason))
+    assert (permits(state), codes) == (True, [])
+
+
+def test_a_cleansing_leaves_what_others_set_and_its_undoing_too() -> None:
+    before, codes = after(grant(DAY), suppress(DAY, "acme", Reason.MANUAL), cleanse(2 * DAY), undo(3 * DAY, 3))
+    assert (permits(before), codes) == (False, [Code.SUPPRESSED, Code.NOT_FOUND])
+    later, codes = after(grant(DAY), cleanse(2 * DAY), suppress(3 * DAY, "acme", Reason.MANUAL), undo(4 * DAY, 2))
+    assert (permits(later), codes) == (False, [Code.NOT_FOUND])
+
+
+@pytest.mark.parametrize("reason", [Reason.COMPLAINT, Reason.OPT_OUT, Reason.CARRIER, Reason.REGULATOR])
+def test_no_undoing_lifts_what_a_person_or_an_authority_said(reason: Reason) -> None:
+    state, codes = after(grant(DAY), suppress(2 * DAY, "acme", reason), undo(3 * DAY, 2, reason=reason))
+    assert not permits(state)
+    assert codes == [Code.CONSENT_OPTED_OUT if reason is Reason.OPT_OUT else Code.SUPPRESSED]
+    state, codes = after(grant(DAY), cleanse(2 * DAY), suppress(2 * DAY, "acme", reason), undo(3 * DAY, 2))
+    assert (permits(state), codes) == (False, [])
