@@ -19,7 +19,7 @@ BOUND_MS = DAY_MS
 """How much earlier than its acceptance a message's id may have been made: as long as a key is bound to it."""
 REFUSING = ["refusal", "keep"]
 _COLUMN = {"campaign": "campaign", "list_source": "list_source", "sender": "sender", "port": "port"}
-_BUSY = "SELECT EXISTS (SELECT FROM outcome_minutes WHERE minute >= $1 AND minute < $2 AND origin = ANY($3::int[]))"
+_NEXT = "SELECT min(minute) FROM outcome_minutes WHERE minute >= $1 AND minute <= $2 AND origin = ANY($3::int[])"
 _GATHER = """
 WITH found AS (
     SELECT m.subject, o.sender, bool_or(o.consent) AS on_consent, min(m.accepted_at) AS first_at
@@ -78,12 +78,14 @@ async def origins(conn: Connection, scope: str) -> list[Origin]:
     return [Origin(*row) for row in found]
 
 
-async def busy(conn: Connection, found: Sequence[Origin], from_ms: int, to_ms: int) -> bool:
-    """Whether any message of these has an id made in this time, as far as the minute buckets know."""
+async def following(conn: Connection, found: Sequence[Origin], from_ms: int, to_ms: int) -> int | None:
+    """From which time on (Unix ms) ids of these messages may have been made, as far as the minute buckets know.
+
+    None: none was accepted from `from_ms` to `to_ms`.
+    """
     numbers = [one.id for one in found]
-    until = (to_ms + BOUND_MS) // 60_000 + 1
-    known: bool = await conn.fetchval(_BUSY, from_ms // 60_000, until, numbers, timeout=STEP_S)
-    return known
+    minute = await conn.fetchval(_NEXT, from_ms // 60_000, to_ms // 60_000, numbers, timeout=STEP_S)
+    return None if minute is None else minute * 60_000 - BOUND_MS
 
 
 async def gather(conn: Connection, work: Work, found: Sequence[Origin], from_ms: int, to_ms: int) -> int:

@@ -69,12 +69,13 @@ async def gather(means: Means, work: Work, spans: Spans) -> Work | None:
     began = time.monotonic()
     async with means.pool.acquire() as conn:
         found = await cleansing_facts.origins(conn, work.scope)
-        low = work.gathered_to - (cleansing_facts.BOUND_MS if work.gathered_to == work.since else 0)
-        high = min(work.gathered_to + spans.ms, end) if found else end
-        after = work._replace(gathered_to=high)
+        low = work.gathered_to if work.gathered_to > work.since else work.since - cleansing_facts.BOUND_MS
+        first = await cleansing_facts.following(conn, found, max(low, work.since), work.until)
+        low = end if first is None else max(low, first)
+        high = min(low + spans.ms, end)
+        after = work._replace(gathered_to=max(high, work.since + 1))
         async with conn.transaction():
-            busy = bool(found) and await cleansing_facts.busy(conn, found, low, high)
-            new = await cleansing_facts.gather(conn, work, found, low, high) if busy else 0
+            new = await cleansing_facts.gather(conn, work, found, low, high) if low < high else 0
             await cleansing_people.move(conn, work, means.owner, after, people=new)
     spans.took(time.monotonic() - began)
     return after
