@@ -84,6 +84,12 @@ class Settings(BaseSettings):
         description="Where your operators read docs/runbook; the address of an alert's page begins with it",
     )
     webhook_ports: str = Field("", description="Ports of callback addresses beside 443 and 8443, comma-separated")
+    console_host: str = Field("127.0.0.1", description="Where the console listens")
+    console_port: Port = Field(8081, description="The console's port")
+    console_url: Annotated[str, Field(pattern=r"^https://[^/\s]+/?$")] | None = Field(
+        None,
+        description="Where people reach the console, as https://host (TLS ends before it); unset: loopback names only",
+    )
     ledger_dir: Path = Field(
         Path("/var/lib/assent/ledger"),
         description="The transparency log's folder: the ledger process writes it, edges read it",

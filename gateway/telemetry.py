@@ -237,6 +237,13 @@ ATTESTED_AGE = Level(
     "Age of the last checkpoint that every witness and the clock attested.",
     mode="max",
 )
+# --- the console ---------------------------------------------------------------------------------------------------
+CONSOLE_SIGN_INS = Count(
+    "assent_console_sign_ins_total",
+    "Tries to sign in to the console, by outcome: in, wrong, slow (too many), form (stale or forged), away.",
+    "outcome",
+)
+CONSOLE_LOOKS = Count("assent_console_looks_total", "Looks at a person's data from the console, each in the ledger.")
 
 
 def flush() -> None:

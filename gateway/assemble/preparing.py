@@ -7,6 +7,7 @@ import asyncio
 from importlib.resources import files
 
 from gateway import telemetry
+from gateway.assemble import console
 from gateway.assemble.commands import connection_of
 from gateway.assemble.parts import patiently, secrets
 from gateway.assemble.registering import add_form
@@ -34,6 +35,7 @@ async def prepare(settings: Settings) -> None:
         async with connection_of(settings) as connection:
             await registry.seed_demo(connection, bytes.fromhex(settings.pepper.get_secret_value()))
             await give_secret(connection, keys, DEMO, DEMO_SECRET)
+            await console.seed_demo(connection)
         await add_form(settings, demo_form())
 
 

@@ -1,6 +1,18 @@
 """The `assent` command: one subcommand per process, and what an operator types; `command` has what they share."""
 
-from gateway.cli import alerts, log, operating, people, processes, proving, records, registering, webhooks
+from gateway.cli import alerts, console, log, operating, people, processes, proving, records, registering, webhooks
 from gateway.cli.command import app
 
-__all__ = ["alerts", "app", "log", "operating", "people", "processes", "proving", "records", "registering", "webhooks"]
+__all__ = [
+    "alerts",
+    "app",
+    "console",
+    "log",
+    "operating",
+    "people",
+    "processes",
+    "proving",
+    "records",
+    "registering",
+    "webhooks",
+]

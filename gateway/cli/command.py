@@ -30,8 +30,8 @@ app = typer.Typer(
 
 **On one machine:** `assent up`
 
-**On many:** one process each of `edge`, `deliver`, `settle`, `records`, `webhooks`, `ledger` and `hold`, configured by
-`ASSENT_…` in the environment (docs/settings.md); `assent prepare` once before.""",
+**On many:** one process each of `edge`, `deliver`, `settle`, `records`, `webhooks`, `ledger`, `hold` and `console`,
+configured by `ASSENT_…` in the environment (docs/settings.md); `assent prepare` once before.""",
 )
 
 

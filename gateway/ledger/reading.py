@@ -4,6 +4,7 @@ Each read ends within TIMEOUT_S for a connection and as much for its query, or r
 TimeoutError. KeyMismatchError says that a row was damaged or that the keys are another installation's.
 """
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -11,6 +12,7 @@ import asyncpg
 from gateway.contract.consent import State
 from gateway.contract.decision import Reason
 from gateway.ledger import rows
+from gateway.ledger.events import SYSTEM
 from gateway.ledger.keys import Keys, PersonKeys
 
 TIMEOUT_S = 1.5
@@ -21,6 +23,10 @@ STATE = "SELECT state FROM subject_states WHERE subject = $1"
 PERSON = "SELECT subject, key, number, erased_at FROM subjects WHERE subject = ANY($1::bytea[])"
 HISTORY = """
 SELECT seq, at, kind, version, body FROM consent_events WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""
+LOOKS = """
+SELECT seq, at, kind, subject, version, body FROM consent_events
+WHERE kind IN ('access', 'breaker') AND seq < $1 ORDER BY seq DESC LIMIT $2
 """
 SUPPRESSIONS = """
 SELECT subject, scope, reason, at, entry FROM subject_suppressions
@@ -42,6 +48,18 @@ class Listed(NamedTuple):
     def after(self) -> str:
         """The place of this row in the listing."""
         return f"{self.entry}.{self.subject.hex()}.{self.scope}"
+
+
+class Looked(NamedTuple):
+    """Somebody looked at a person's data, or moved a breaker. What was seen is named, never shown."""
+
+    seq: int
+    at: datetime
+    kind: str
+    subject: bytes | None
+    """None: a list, or no person at all."""
+    data: dict[str, Any]
+    """Empty where an erasure destroyed its key."""
 
 
 class Reading:
@@ -85,6 +103,21 @@ class Reading:
                 break
         return told
 
+    async def looks(self, limit: int, before: int | None = None) -> list[Looked]:
+        """Looks and moved breakers, the newest first, before a `seq` where one is given."""
+        found = await self._rows(LOOKS, before or 2**62, min(limit, MOST_LISTED))
+        named = {row["subject"] for row in found if row["subject"] is not None}
+        opened = {
+            subject: self._keys.unwrap(subject, row["key"])
+            for subject, row in (await self._holders(named)).items()
+            if row["key"] is not None
+        }
+        told = ((row, self._told(row, opened.get(row["subject"]))) for row in found)
+        return [
+            Looked(row["seq"], row["at"], row["kind"], _person(row["subject"]), one.get("data", {}))
+            for row, one in told
+        ]
+
     async def suppressions(
         self, sender: str | None = None, reason: Reason | None = None, after: str | None = None, limit: int = 100
     ) -> list[Listed]:
@@ -120,6 +153,10 @@ class Reading:
     async def _value(self, query: str, *values: Any) -> Any:
         async with self._pool.acquire(timeout=TIMEOUT_S) as connection:
             return await connection.fetchval(query, *values, timeout=TIMEOUT_S)
+
+
+def _person(subject: bytes | None) -> bytes | None:
+    return None if subject == SYSTEM else subject
 
 
 def _place(after: str | None) -> tuple[int, bytes, str]:

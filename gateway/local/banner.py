@@ -6,7 +6,7 @@ KEY = "demo-key"
 NUMBER = "+8613800138000"
 
 
-def banner(edge: str, home: str, now: datetime) -> str:
+def banner(edge: str, console: str | None, home: str, now: datetime) -> str:
     """The text; `now` is when the example order says it was placed. What an order permits may go out at any hour."""
     placed = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     post = f"curl -sS {edge}/v1/%s -H 'Authorization: Bearer {KEY}' -H 'Content-Type: application/json' \\\n  -d '%s'"
@@ -14,8 +14,10 @@ def banner(edge: str, home: str, now: datetime) -> str:
     message = (
         f'{{"to":"{NUMBER}","sender":"acme","purpose":"transaction.shipping","text":"Your order SO-1001 has shipped."}}'
     )
+    board = "not installed: the extra `console` has it" if console is None else f"{console}  (user demo, password demo)"
     return f"""
   edge     {edge}
+  console  {board}
   docs     {edge}/docs
   consent  {edge}/c/acme
   metrics  {edge}/metrics

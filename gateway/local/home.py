@@ -34,6 +34,7 @@ class Ports:
     """Where everything listens; all but the edge follow from it and move when taken."""
 
     edge: int
+    console: int
     valkey: int
     postgres: int
     kafka: int
@@ -109,11 +110,11 @@ class Home:
         """The edge's port as given, the others where they were last time or else above it, moved when taken."""
         if not is_free(edge):
             raise HomeError(f"port {edge} on 127.0.0.1 is taken: give another with --port")
-        file, wanted = self.path / "ports.json", [edge + n for n in range(1, 5)]
+        file, wanted = self.path / "ports.json", [edge + n for n in range(1, 6)]
         with suppress(OSError, ValueError, TypeError):
             known = Ports(**json.loads(file.read_text()))
             if known.edge == edge:
-                wanted = [known.valkey, known.postgres, known.kafka, known.controller]
+                wanted = [known.console, known.valkey, known.postgres, known.kafka, known.controller]
         ports = Ports(edge, *free_ports(wanted))
         write_private(file, json.dumps(asdict(ports)))
         return ports

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import gateway
@@ -22,9 +23,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "records": ("records",),
     "deliver-prompt": ("deliver", "--classes", "verification,transactional,consent"),
     "deliver-marketing": ("deliver", "--classes", "marketing"),
+    "console": ("console",),
     "edge": ("edge",),
 }
-"""In the order they are listed; they start together and stop in reverse, the edge first."""
+"""In the order they are listed; they start together and stop in reverse, the edge first. The console is left out where
+its package is not installed."""
 
 
 class Process:
@@ -37,8 +40,9 @@ class Process:
 
     @property
     def endpoint(self) -> str:
-        """The edge's address; the other processes have none."""
-        return f"http://127.0.0.1:{self._env['ASSENT_PORT']}" if self.name == "edge" else ""
+        """The edge's address, and the console's; the other processes have none."""
+        ports = {"edge": "ASSENT_PORT", "console": "ASSENT_CONSOLE_PORT"}
+        return f"http://127.0.0.1:{self._env[ports[self.name]]}" if self.name in ports else ""
 
     def prepare(self) -> None:
         """Nothing to make."""
@@ -83,6 +87,11 @@ class Process:
         self._close()
 
 
+def runnable() -> list[str]:
+    """The processes that this installation's packages can run."""
+    return [name for name in COMMANDS if name != "console" or find_spec("nicegui") is not None]
+
+
 def command(*words: str) -> list[str]:
     """The command line of a gateway process, in this same Python."""
     return [sys.executable, "-m", "gateway", *words]
@@ -103,6 +112,7 @@ def answers(port: int) -> bool:
 def environment(
     *,
     port: int,
+    console: int,
     metrics: Path,
     redis_url: str,
     kafka: str,
@@ -129,6 +139,9 @@ def environment(
         "ASSENT_LOCAL": "true",
         "ASSENT_HOST": "127.0.0.1",
         "ASSENT_PORT": str(port),
+        "ASSENT_CONSOLE_HOST": "127.0.0.1",
+        "ASSENT_CONSOLE_PORT": str(console),
+        "ASSENT_CONSOLE_URL": "",
         "ASSENT_METRICS_DIR": str(metrics),
         "ASSENT_METRICS_PORT": "0",
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),

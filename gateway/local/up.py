@@ -19,7 +19,7 @@ from gateway.local.banner import banner
 from gateway.local.child import Child
 from gateway.local.home import Home, HomeError
 from gateway.local.parts import Kafka, Part, PartError, Postgres, Valkey, bring_up
-from gateway.local.processes import COMMANDS, Process, command, environment
+from gateway.local.processes import Process, command, environment, runnable
 from gateway.local.restart import Restarts
 
 PREPARE_TIMEOUT_S = 60.0
@@ -109,6 +109,7 @@ class Up:
         metrics.mkdir(parents=True)
         env = environment(
             port=ports.edge,
+            console=ports.console,
             metrics=metrics,
             redis_url=valkey.endpoint,
             kafka=kafka.endpoint,
@@ -121,9 +122,11 @@ class Up:
         self.home.keep_environment(env)
         self._prepare(env)
         self.say(f"  {'schema and topics':<18} in place {time.monotonic() - began:5.1f} s")
-        self._bring_up([Process(name, env, log(name), self.home.lock_fd) for name in COMMANDS], began)
+        processes = [Process(name, env, log(name), self.home.lock_fd) for name in runnable()]
+        self._bring_up(processes, began)
+        console = next((one.endpoint for one in processes if one.name == "console"), None)
         self.say(f"ready in {time.monotonic() - began:.1f} s")
-        self.say(banner(self._edge, str(self.home.path), datetime.now(UTC)))
+        self.say(banner(self._edge, console, str(self.home.path), datetime.now(UTC)))
 
     @property
     def _edge(self) -> str:

@@ -21,16 +21,17 @@ from gateway.stream import Topics
 ROOT = Path(__file__).parents[2]
 ROOMS = {
     *("__main__", "cli", "assemble", "local", "edge", "deliver", "settle", "intake", "ledger", "records", "carriers"),
-    *("guard", "stream", "rules", "contract", "telemetry", "settings"),
+    *("console", "guard", "stream", "rules", "contract", "telemetry", "settings"),
 }
-PROCESSES = {"edge", "deliver", "settle", "records", "webhooks", "ledger", "hold"}
+PROCESSES = {"edge", "deliver", "settle", "records", "webhooks", "ledger", "hold", "console"}
 PARTS = {"valkey", "postgres", "kafka"}
 FOREIGN = {
     "redis": {"guard"},
     "aiokafka": {"stream", "deliver"},
-    "asyncpg": {"ledger", "records", "assemble", "deliver", "settle", "edge"},
-    "fastapi": {"edge"},
-    "starlette": {"edge"},
+    "asyncpg": {"ledger", "records", "assemble", "deliver", "settle", "edge", "console"},
+    "fastapi": {"edge", "console"},
+    "starlette": {"edge", "console"},
+    "nicegui": {"console"},
     "uvicorn": {"assemble"},
     "httpx": {"carriers", "ledger", "settle"},
     "standardwebhooks": {"settle"},
@@ -44,7 +45,7 @@ FOREIGN = {
     "phonenumbers": {"rules"},
     "cryptography": {"ledger"},
     "msgpack": {"guard", "intake"},
-    "jinja2": {"edge", "ledger"},
+    "jinja2": {"edge", "ledger", "console"},
 }
 """Who may import what is foreign: a room owns one foreign thing."""
 VAGUE = re.compile(r"util|helper|common|manager|service|^base|handler|processor|misc")

@@ -1,0 +1,23 @@
+"""How figures are written for people: counts, parts per million, percentages, ages. Pure."""
+
+MILLION = 1_000_000
+
+
+def count(n: int | None) -> str:
+    """A count with thin groups; a dash where it is not known."""
+    return "–" if n is None else f"{n:,}"
+
+
+def ppm(n: int, of: int) -> float | None:
+    """Parts per million; none of nothing."""
+    return None if of <= 0 else n * MILLION / of
+
+
+def ppm_text(value: float | None) -> str:
+    """`1,234 ppm`; a dash where there is nothing to measure."""
+    return "–" if value is None else f"{value:,.0f} ppm"
+
+
+def percent(n: int, of: int) -> str:
+    """`98.2 %`; a dash where there is nothing to measure."""
+    return "–" if of <= 0 else f"{100 * n / of:.1f} %"

@@ -1,0 +1,65 @@
+"""Who looked at whom, and who did what: the ledger's looks, and what happened at this console's door."""
+
+from typing import Any
+
+from gateway.console import pieces
+from gateway.console.frame import Page, View
+from gateway.contract.console import May
+from gateway.ledger.reading import Looked
+from gateway.records import users
+
+MOST = 200
+
+
+async def show(view: View) -> None:
+    """Build the page."""
+    t = view.t
+    pieces.text("p", t["audit_lead"])
+    pieces.text("h2", t["audit_looks"])
+    found = await view.desk.reading.looks(MOST)
+    columns = (
+        pieces.Column("at", t["at"]),
+        pieces.Column("who", t["audit_who"]),
+        pieces.Column("kind", t["audit_what"]),
+        pieces.Column("subject", t["audit_subject"]),
+        pieces.Column("detail", t["audit_detail"]),
+        pieces.Column("id", t["audit_entry"], figure=True),
+    )
+    if found:
+        pieces.table(columns, [_row(view, one) for one in found], t["audit_looks"], page=50)
+    else:
+        pieces.empty(t["audit_none"])
+    pieces.text("h2", t["audit_door"])
+    rows = [
+        {"id": n, "at": view.time(act.at, seconds=True), "who": act.name, "act": t["act_" + act.act], "by": act.by}
+        for n, act in enumerate(await users.acts(view.desk.pool))
+    ]
+    door = (
+        pieces.Column("at", t["at"]),
+        pieces.Column("who", t["user_name"]),
+        pieces.Column("act", t["audit_what"]),
+        pieces.Column("by", t["audit_by"]),
+    )
+    pieces.table(door, rows, t["audit_door"], page=50)
+
+
+def _row(view: View, one: Looked) -> dict[str, Any]:
+    data = one.data
+    who = data.get("person") or data.get("by") or "–"
+    return {
+        "id": one.seq,
+        "at": view.time(one.at, seconds=True),
+        "who": str(who),
+        "kind": view.t.get("event_" + one.kind, one.kind),
+        "subject": "–" if one.subject is None else one.subject.hex()[:12],
+        "detail": _detail(data),
+    }
+
+
+def _detail(data: dict[str, Any]) -> str:
+    told = [", ".join(map(str, data["seen"]))] if data.get("seen") else []
+    told += [str(data[name]) for name in ("scope", "why", "reason") if data.get(name)]
+    return " · ".join(told)
+
+
+PAGE = Page("/audit", "audit_title", May.AUDIT, show, menu=True)
