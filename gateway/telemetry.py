@@ -175,6 +175,27 @@ ARCHIVED = Count(
 )
 ARCHIVE_SECONDS = Spread("assent_archive_seconds", "One archive transaction, seconds.", buckets=(*FAST, 5.0))
 ARCHIVE_AGE = Level("assent_archive_age_seconds", "Age of the oldest message read and not stored.", mode="max")
+# --- health --------------------------------------------------------------------------------------------------------
+SIGNALS = Count(
+    "assent_signals_total", "What people did about messages, counted once: unsubscribe, reply, click.", "act"
+)
+CLICKS_LEFT_OUT = Count(
+    "assent_clicks_left_out_total", "Visits of campaign links that are no person's click, by why: robot, again.", "why"
+)
+SENDER_DELIVERED = Level(
+    "assent_sender_delivered",
+    "Messages delivered in the last 24 whole hours and the present one.",
+    "sender",
+    mode="max",
+)
+SENDER_COMPLAINTS = Level(
+    "assent_sender_complaints", "Complaints about messages sent in the same time.", "sender", mode="max"
+)
+SENDER_UNSUBSCRIBES = Level("assent_sender_unsubscribes", "Unsubscribes in the same time.", "sender", mode="max")
+SENDER_ENGAGED = Level("assent_sender_engaged", "Answers and counted clicks in the same time.", "sender", mode="max")
+COMPLAINT_PPM = Level(
+    "assent_complaint_ppm", "Complaints per million delivered in the same time; NaN without any.", "sender", mode="max"
+)
 # --- webhooks ------------------------------------------------------------------------------------------------------
 WEBHOOKS = Count(
     "assent_webhooks_total",

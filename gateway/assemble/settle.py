@@ -21,6 +21,7 @@ from gateway.assemble.webhooks import sending
 from gateway.contract.complaint import SOURCES
 from gateway.contract.registry import Sender
 from gateway.settings import Settings
+from gateway.settle import gauges
 from gateway.settle.breaker import Evaluator
 from gateway.settle.cases import Cases
 from gateway.settle.cleansing.working import Cleansing
@@ -57,7 +58,8 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
         stop = asyncio.Event()
         work = [asyncio.create_task(one.run(stop)) for one in (settling, cleansing)]
         try:
-            await until_told(settings, breaker.run(), *map(ended, (*work, *beside)))
+            measuring = gauges.run(parts.pool, lambda: _senders(parts) or {}, wall_ms)
+            await until_told(settings, breaker.run(), measuring, *map(ended, (*work, *beside)))
         finally:
             stop.set()
             await asyncio.wait(work, timeout=GRACE_S)

@@ -35,7 +35,7 @@ SELECT EXISTS (
 )
 """
 _SENT = """
-SELECT k.n, m.id::text AS id, m.accepted_at, m.client_ref, o.client, o.sender, o.purpose
+SELECT k.n, m.id::text AS id, m.accepted_at, m.client_ref, o.client, o.sender, o.purpose, m.origin
 FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS k(subject, port, n)
 CROSS JOIN LATERAL (
     SELECT m.id, m.accepted_at, m.client_ref, m.origin FROM messages m JOIN message_origins o ON o.id = m.origin
@@ -68,6 +68,8 @@ class Sent(NamedTuple):
     client: str
     sender: str
     purpose: str
+    origin: int | None = None
+    """Its row of `message_origins`."""
 
 
 class Due(NamedTuple):

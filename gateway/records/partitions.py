@@ -139,13 +139,13 @@ async def _columns(conn: Connection, table: str) -> str:
     return ", ".join(row["attname"] for row in rows)
 
 
-async def drop_minutes_before(conn: Connection, day: int) -> None:
-    """Forget the minute buckets of days before `day`, a day at a time."""
-    while (first := await conn.fetchval("SELECT min(minute) FROM outcome_minutes")) is not None:
-        if first >= day * MINUTES:
-            return
-        until = min(first - first % MINUTES + MINUTES, day * MINUTES)
-        await conn.execute("DELETE FROM outcome_minutes WHERE minute < $1", until)
+async def drop_buckets_before(conn: Connection, unit: str, before: int) -> None:
+    """Forget the buckets (`minute` or `hour`) that begin before a time in that unit, a day's worth at a time."""
+    step = {"minute": MINUTES, "hour": MINUTES // 60}[unit]
+    for table in (f"outcome_{unit}s", f"signal_{unit}s"):
+        while (first := await conn.fetchval(f"SELECT min({unit}) FROM {table}")) is not None and first < before:  # noqa: S608
+            until = min(first - first % step + step, before)
+            await conn.execute(f"DELETE FROM {table} WHERE {unit} < $1", until)  # noqa: S608 - one of four names
 
 
 def _bound(table: str, day: int) -> str:

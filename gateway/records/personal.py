@@ -1,9 +1,9 @@
 """What message rows and replies say about one person, for their own rights.
 
 Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and what messages said
-(`contents`), and takes from complaints, which stay as figures, their words and whose they were. Rows of messages hold
-no number and no text: they keep the pseudonym until their day is dropped (`partitions`), because receipts, refunds and
-windows still find a message by it.
+(`contents`), takes from complaints, which stay as figures, their words and whose they were, and the person's name off
+`signals`. Rows of messages hold no number and no text: they keep the pseudonym until their day is dropped
+(`partitions`), because receipts, refunds and windows still find a message by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from asyncpg import Pool, Record
 
 from gateway.contract.decision import Status
-from gateway.records import contents
+from gateway.records import contents, signals
 from gateway.records.timeline import STATUS_NUMBERS
 
 DEADLINE_S = 2.0
@@ -76,8 +76,8 @@ class Personal:
         await self._fetch("DELETE FROM webhooks WHERE subject = $1", subject)
         await self._fetch("DELETE FROM replies WHERE subject = $1", subject)
         await self._fetch(_WORDS, subject)
-        await self._fetch("UPDATE signals SET subject = NULL WHERE subject = $1", subject)
         async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
+            await signals.forget(conn, subject)
             await contents.forget(conn, subject, time.time_ns() // 1_000_000)
 
     async def cancel(self, subject: bytes) -> None:

@@ -162,6 +162,13 @@ async def origins(conn: Connection, ids: Collection[int]) -> list[Record]:
     )
 
 
+async def all_origins(conn: Connection) -> list[Record]:
+    """Every origin, in the columns of `origins`."""
+    return await conn.fetch(
+        "SELECT id, client, sender, purpose, class, port, pack, basis, campaign, list_source FROM message_origins"
+    )
+
+
 # --- carrier ids and orphans ---------------------------------------------------------------------------------------
 
 

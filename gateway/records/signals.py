@@ -113,3 +113,13 @@ async def move(
     carrier = "" if row is None else row["carrier"]
     was = await conn.fetchrow(_MOVE, act.value, key, minute, origin, message, carrier)
     return None if was is None else (was["minute"], was["origin"])
+
+
+async def forget(conn: Connection, subject: bytes) -> None:
+    """Whose signals they were is known no longer; that they were stays counted."""
+    await conn.execute("UPDATE signals SET subject = NULL WHERE subject = $1", subject)
+
+
+async def purge(conn: Connection, before: int) -> None:
+    """Forget the single signals of minutes before one (Unix minutes); their buckets stay."""
+    await conn.execute("DELETE FROM signals WHERE minute < $1", before)

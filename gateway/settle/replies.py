@@ -24,13 +24,15 @@ from typing import Any, NamedTuple
 from asyncpg import Pool
 
 from gateway.contract.decision import Reason
+from gateway.contract.health import Act, Signal
+from gateway.contract.health import key_of as signal_key
 from gateway.contract.ids import CONTENT
 from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.guard import Guard
 from gateway.ledger.appender import Appender
 from gateway.ledger.events import EventUnfitError
-from gateway.records import inbound, settlement
+from gateway.records import inbound, settlement, signals
 from gateway.records import registry as book
 from gateway.records.connection import Connection
 from gateway.records.inbound import Due, Sent
@@ -43,11 +45,12 @@ from gateway.settle.confirming import Confirming
 from gateway.settle.ending import Scope, event_of, name_of, scope_for
 from gateway.settle.notices import Heard, Notices
 from gateway.settle.owners import ENDS, Registry
-from gateway.telemetry import REPLIES, logger
+from gateway.telemetry import REPLIES, SIGNALS, logger
 
 log = logger("settle")
 DEADLINE_S = 10.0
 DUPLICATE = "duplicate"
+MINUTE_MS = 60_000
 
 Meant = Mapping[inbound.Key, tuple[str, str | None]]
 """What replies meant, and the scope each withdraws; what is not in it was not recognised."""
@@ -142,7 +145,7 @@ class Replies:
         answers: Sequence[Due],
         moves: Mapping[settlement.Place, tuple[int, int]],
     ) -> None:
-        """One transaction: offsets, what replies meant, what is owed, what is told, which ports lead back."""
+        """One transaction: offsets, what replies meant, what is owed and told, which ports lead back, who engaged."""
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn, conn.transaction():
             await settlement.move_offsets(conn, self._consumer, moves)
             await self._notices.replies(conn, [heard for one in taken if (heard := _heard(one, meant)) is not None])
@@ -152,6 +155,8 @@ class Replies:
             now = datetime.fromtimestamp(self._clock() / 1000, UTC)
             for sender, port in sorted((sender, port) for sender, port in seen if port is not None):
                 await book.renew(conn, sender, port, now)
+            engaged = await signals.note(conn, [_engaged(one) for one in taken if one.sent and not _ends(one)])
+        SIGNALS.add(len(engaged), "reply")
 
     # --- endings ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +225,19 @@ class Replies:
                 due = due_of(self._appender.keys, one.reply, "help", name, one.owner, one.pack, self._clock())
                 owed += [] if due is None else [due]
         return owed
+
+
+def _ends(one: Taken) -> bool:
+    return one.read.meaning in ENDS
+
+
+def _engaged(one: Taken) -> Signal:
+    """Somebody answered the message, and not to end it: once a message, however often they write."""
+    message, at = one.sent[0], one.reply.received_at
+    subject = bytes.fromhex(one.reply.subject)
+    return Signal(
+        Act.REPLY, signal_key("message", message.id), at // MINUTE_MS, at, message.origin, message.id, subject
+    )
 
 
 def _asks_help(one: Taken) -> bool:

@@ -37,6 +37,7 @@ from gateway.settle.owners import Registry
 from gateway.settle.replies import Replies
 from gateway.settle.silence import Silence
 from gateway.settle.tending import Tending
+from gateway.settle.withdrawals import Withdrawals
 from gateway.stream import KafkaError, Producer, Reader, Topics, bury
 from gateway.telemetry import ORPHANS, SETTLE_BATCH, SETTLE_SECONDS, logger
 
@@ -96,6 +97,7 @@ class Settle:
         self._debts = Debts(pool, guard, appender)
         self._notices = Notices(appender.keys)
         settling = Replies(pool, guard, appender, registry, "settle.replies", clock)
+        self._withdrawals = Withdrawals(pool, appender.keys, clock)
         self._inbox = Inbox(pool, replies, producer, names, settling)
         self._answering = None if intake is None else Answering(pool, intake, appender.keys, clock)
         self._owing = asyncio.Event()
@@ -150,6 +152,7 @@ class Settle:
             self._inbox.run(self._stop),
             self._pay(),
             self._tending.run(),
+            self._withdrawals.run(),
             self._answer(),
         ]
         tasks = [asyncio.create_task(one) for one in work]

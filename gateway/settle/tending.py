@@ -18,8 +18,8 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import alerts, complaints, contents, doubts, forms, partitions, webhooks
-from gateway.records.connection import AWAY
+from gateway.records import alerts, complaints, contents, doubts, forms, partitions, signals, webhooks
+from gateway.records.connection import AWAY, Connection
 from gateway.telemetry import logger
 
 log = logger("settle")
@@ -28,6 +28,8 @@ RECEIPTS_DAYS = 8
 """Receipts are due within three days; the rest is for those that come later all the same."""
 DOUBTS_DAYS = 3
 """A message is asked about within three hours; the rest is for outages of its carrier's answers."""
+MINUTES_DAYS = 40
+"""A rolling month is read by the minute at its ends."""
 EVERY_S = 3_600.0
 DEADLINE_S = 300.0
 
@@ -57,6 +59,13 @@ class Tending:
                 log.exception("retention_failed", error=type(fault).__name__)
             await asyncio.sleep(EVERY_S)
 
+    async def _tend_counts(self, conn: Connection, today: int) -> None:
+        """Minutes as long as a rolling month needs them, hours and signals as long as messages, days for good."""
+        minutes = today - min(MINUTES_DAYS, self._days["messages"])
+        await partitions.drop_buckets_before(conn, "minute", minutes * partitions.MINUTES)
+        await partitions.drop_buckets_before(conn, "hour", (today - self._days["messages"]) * 24)
+        await signals.purge(conn, (today - self._days["messages"]) * partitions.MINUTES)
+
     async def tend(self) -> list[str]:
         """Drop what is too old now; the names of the partitions that went."""
         today = partitions.day_of(self._clock())
@@ -64,7 +73,7 @@ class Tending:
         async with self._pool.acquire() as conn:
             for table, days in self._days.items():
                 dropped += await partitions.drop_before(conn, table, today - days)
-            await partitions.drop_minutes_before(conn, today - self._days["messages"])
+            await self._tend_counts(conn, today)
             expired = await forms.purge(conn, self._clock())
             forgotten = await webhooks.purge(conn, self._clock(), self._days["messages"])
             before = datetime.fromtimestamp((today - self._days["messages"]) * partitions.DAY_MS / 1000, UTC)

@@ -133,10 +133,9 @@ async def test_totals_of_any_span_are_the_sum_of_its_minutes(filled: Filled) -> 
     for n in range(48):
         since = T0 + dice.randrange(DAYS * 1440)
         until = since + dice.choice((1, 59, 61, 1440, 7 * 1440, 30 * 1440)) + dice.randrange(90)
-        where, by = asked[n % 4], (None, *health._COLUMNS)[n % 8]
-        found = await health.totals(
-            filled.conn, since, until, by=by, where={name: [value] for name, value in where.items()}
-        )
+        where, by = asked[n % 4], BY[n % 8]
+        within: dict[health.Dimension, list[str]] = {name: [value] for name, value in where.items()}
+        found = await health.totals(filled.conn, since, until, by=by, where=within)
         expected = filled.expected(since, until, by, where)
         assert {key: read(of) for key, of in found.items()} == {key: told(of) for key, of in expected.items()}
 

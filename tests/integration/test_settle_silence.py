@@ -103,6 +103,8 @@ async def test_days_are_dropped_when_their_time_is_over_and_not_before(world: Wo
             await conn.execute(
                 "INSERT INTO messages (id, rank, status, timeline) VALUES ($1, 1, 2, '[]')", new_id(1, day * DAY_MS + 5)
             )
+            await conn.execute("INSERT INTO outcome_hours VALUES ($1, 1, '', 2, 0, 1)", day * 24 + 23)
+        for day in (today - 41, today - 40):
             await conn.execute("INSERT INTO outcome_minutes VALUES ($1, 1, '', 2, 0, 1)", day * 1440 + 1439)
         lost = new_id(1, (today - 400) * DAY_MS)
         await conn.execute("INSERT INTO messages (id, rank, status, timeline) VALUES ($1, 1, 2, '[]')", lost)
@@ -114,7 +116,8 @@ async def test_days_are_dropped_when_their_time_is_over_and_not_before(world: Wo
     others = {day for table, day in left if table not in partitions.BY_ID}
     assert others >= {today}
     assert min(others) >= today - RECEIPTS_DAYS
-    assert await world.value("SELECT min(minute) FROM outcome_minutes") == kept * 1440 + 1439
+    assert await world.value("SELECT min(hour) FROM outcome_hours") == kept * 24 + 23
+    assert await world.value("SELECT min(minute) FROM outcome_minutes") == (today - 40) * 1440 + 1439
     assert await world.value("SELECT count(*) FROM messages WHERE id = $1", lost) == 0
     assert await Tending(world.pool, 183, now).tend() == []
     assert await Tending(world.pool, 183, now, 182).tend() == [partitions.name_of("message_contents", kept)]
