@@ -145,6 +145,8 @@ class EventKind(StrEnum):
     """A rule pack came into force, with its text."""
     CASE = "case"
     """What was done about a complaint, or what a day's complaints were stated to be."""
+    HOLD = "hold"
+    """A legal hold was added or released."""
     ACCESS = "access"
 
 

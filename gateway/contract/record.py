@@ -54,6 +54,7 @@ STATES: Final[Mapping[EventKind, EventState | None]] = {
     EventKind.BREAKER: None,
     EventKind.PACK: None,
     EventKind.CASE: None,
+    EventKind.HOLD: None,
     EventKind.ACCESS: None,
 }
 """Each kind's state where what stood before does not matter; `ledger.state.event_state` knows where it does."""

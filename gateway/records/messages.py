@@ -75,19 +75,19 @@ class Message(NamedTuple):
         return [entry for entry in self.timeline if entry.raw is not None]
 
 
-_SELECT = """
+SELECT = """
 SELECT m.id, m.subject, m.accepted_at, m.settled_at, m.entry, m.status, m.cause, m.attempt, m.parts,
        m.parts_delivered, m.code, m.carrier, m.carrier_id, m.client_ref, m.timeline,
        o.client, o.sender, o.purpose, o.class, o.port, o.pack, o.basis, o.campaign, o.list_source
 FROM messages m LEFT JOIN message_origins o ON o.id = m.origin
 """
-_BY_ID = _SELECT + "WHERE m.id = $1"
+_BY_ID = SELECT + "WHERE m.id = $1"
 _PAGE = " AND m.id < $2 AND ($3::text IS NULL OR o.client = $3) ORDER BY m.id DESC LIMIT $4"
-_BY_SUBJECT = _SELECT + "WHERE m.subject = $1" + _PAGE
-_BY_CLIENT_REF = _SELECT + "WHERE m.client_ref = $1" + _PAGE
-_BY_BOTH = _SELECT + "WHERE m.subject = $1 AND m.client_ref = $5" + _PAGE
+_BY_SUBJECT = SELECT + "WHERE m.subject = $1" + _PAGE
+_BY_CLIENT_REF = SELECT + "WHERE m.client_ref = $1" + _PAGE
+_BY_BOTH = SELECT + "WHERE m.subject = $1 AND m.client_ref = $5" + _PAGE
 _NEAR = (
-    _SELECT
+    SELECT
     + """WHERE m.subject = $1 AND m.accepted_at IS NOT NULL AND ($2::text IS NULL OR starts_with($2, o.port))
 ORDER BY abs(m.accepted_at - $3) LIMIT 1"""
 )
@@ -104,12 +104,12 @@ class Messages:
     async def by_id(self, message_id: str) -> Message | None:
         """One message, or none when settle has not written it (yet). The id must be a UUID."""
         rows = await self._fetch(_BY_ID, message_id)
-        return _message(rows[0]) if rows else None
+        return message_of(rows[0]) if rows else None
 
     async def near(self, subject: bytes, port: str | None, at_ms: int) -> Message | None:
         """The message to a recipient, from a port (or one that a carrier made of it), accepted nearest to a time."""
         rows = await self._fetch(_NEAR, subject, port, at_ms)
-        return _message(rows[0]) if rows else None
+        return message_of(rows[0]) if rows else None
 
     async def search(
         self,
@@ -133,14 +133,15 @@ class Messages:
             rows = await self._fetch(_BY_CLIENT_REF, client_ref, *page)
         else:
             raise ValueError("search needs a subject or a client_ref")
-        return [_message(row) for row in rows]
+        return [message_of(row) for row in rows]
 
     async def _fetch(self, query: str, *args: object) -> list[Record]:
         async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
             return await conn.fetch(query, *args)
 
 
-def _message(row: Record) -> Message:
+def message_of(row: Record) -> Message:
+    """The message of a row that `SELECT` selects."""
     known = row["client"] is not None
     return Message(
         id=str(row["id"]),
