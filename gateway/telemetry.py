@@ -117,6 +117,12 @@ ADMIT_BATCH = Spread("assent_admit_batch_messages", "Messages in one admission c
 ADMIT_CALL_SECONDS = Spread("assent_admit_call_seconds", "One admission call to Redis, seconds.")
 REPLAYS = Count("assent_idempotent_replays_total", "Answers given again for a known idempotency key.")
 VOIDED = Count("assent_voided_total", "Reservations voided because Kafka did not acknowledge in time.")
+PART_AWAY = Level(
+    "assent_part_away",
+    "1 while a part is not ready as an edge sees it, asked every 5 seconds: cfg (the beat), redis, kafka, postgresql.",
+    "part",
+    mode="max",
+)
 UNANSWERED = Level("assent_edge_unanswered", "Messages taken in and not yet answered.")
 # --- Kafka ---------------------------------------------------------------------------------------------------------
 PUBLISH_BATCH = Spread("assent_publish_batch_records", "Records in one batch sent to Kafka.", "topic", buckets=SIZES)

@@ -141,12 +141,13 @@ def _lifespan(open_gate: OpenGate) -> Callable[[FastAPI], AbstractAsyncContextMa
         door: Door = app.door  # type: ignore[attr-defined]
         async with open_gate() as gate:
             door.gate = gate
-            measuring = asyncio.create_task(_measure(gate))
+            beside = [asyncio.create_task(loop) for loop in (_measure(gate), operations.watch(gate))]
             try:
                 yield
             finally:
                 door.gate = None
-                measuring.cancel()
+                for task in beside:
+                    task.cancel()
 
     return lifespan
 

@@ -19,6 +19,7 @@ from gateway.edge.strict import routes
 
 router = routes("operations")
 PROBE_S = 1.0
+WATCH_S = 5.0
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -95,6 +96,20 @@ async def _probe(gate: Gate, ask: Callable[[Gate], Awaitable[list[str]]]) -> Par
     return Part(ready=not problems, problems=problems)
 
 
+async def watch(gate: Gate) -> None:
+    """Show which parts are away, for ever: what `/readyz` answers, as a metric."""
+    while True:
+        found = await _parts(gate)
+        for name, part in found.items():
+            telemetry.PART_AWAY.set(0 if part.ready else 1, name)
+        await asyncio.sleep(WATCH_S)
+
+
+async def _parts(gate: Gate) -> dict[str, Part]:
+    found = await asyncio.gather(*(_probe(gate, ask) for ask in PROBES.values()))
+    return dict(zip(PROBES, found, strict=True))
+
+
 @router.get("/healthz")
 async def healthz() -> Alive:
     """This process is alive."""
@@ -108,8 +123,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
     if gate is None:
         parts = {"process": Part(ready=False, problems=["starting or stopping"])}
     else:
-        found = await asyncio.gather(*(_probe(gate, ask) for ask in PROBES.values()))
-        parts = dict(zip(PROBES, found, strict=True))
+        parts = await _parts(gate)
     ready = all(part.ready for part in parts.values())
     if not ready:
         response.status_code = 503
