@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
@@ -14,6 +15,9 @@ from gateway import telemetry
 from gateway.contract.health import page_of
 
 ROOT = Path(__file__).parents[2]
+BOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+SHIPPED = {"row", "stat", "timeseries", "table", "bargauge", "text"}
+"""Kinds of panels that Grafana itself brings."""
 PAGES = ROOT / "docs/runbook"
 RULES = ROOT / "deploy/prometheus-rules.yaml"
 OF_PROMETHEUS = {"up": {"job", "instance"}}
@@ -112,15 +116,23 @@ def test_every_rule_has_a_test_of_when_it_fires_and_of_when_it_does_not() -> Non
 def raised() -> Iterator[tuple[str, str, ast.Call]]:
     """Every alert the code raises: where, its kind, and the call."""
     for file in sorted((ROOT / "gateway").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Alert":
                 given = {word.arg: word.value for word in node.keywords}
                 where = f"{file.relative_to(ROOT)}:{node.lineno}"
                 assert "kind" in given, f"{where}: the kind is not to be seen"
-                kinds = [one for one in ast.walk(given["kind"]) if isinstance(one, ast.Constant)]
+                kinds = [one for one in ast.walk(_said(tree, given["kind"])) if isinstance(one, ast.Constant)]
                 assert kinds, f"{where}: the kind is not written where the alert is raised"
                 for one in kinds:
                     yield where, str(one.value), node
+
+
+def _said(tree: ast.Module, kind: ast.expr) -> ast.expr:
+    """The expression itself, or what the module's constant of this name is."""
+    named = {one.targets[0].id: one.value for one in tree.body if isinstance(one, ast.Assign)
+             and isinstance(one.targets[0], ast.Name)}  # fmt: skip
+    return named.get(kind.id, kind) if isinstance(kind, ast.Name) else kind
 
 
 def test_every_alert_that_the_code_raises_has_a_page() -> None:
@@ -137,9 +149,77 @@ def test_every_alert_that_the_code_raises_has_a_page() -> None:
 def test_every_page_is_of_an_alert_and_is_in_the_list() -> None:
     pages = {file.name for file in PAGES.glob("*.md")}
     known = {page(alert) for alert in rules()} | {page_of(kind) for _, kind, _ in raised()}
-    ahead = {
-        page_of(f"{kind}.{what}") for kind, what in (("breaker", "warn"), ("breaker", "open"), ("case", "overdue"))
-    }
-    assert pages <= known | ahead
+    assert pages <= known
     listed = set(re.findall(r"\]\(runbook/([\w-]+\.md)\)", (ROOT / "docs/runbook.md").read_text()))
     assert listed == pages
+
+
+# --- dashboards ------------------------------------------------------------------------------------------------------
+
+
+def panels(board: Path) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = orjson.loads(board.read_bytes())["panels"]
+    return shown
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board.stem for board in BOARDS])
+def test_a_board_asks_for_real_metrics_and_says_what_it_shows(board: Path) -> None:
+    document = orjson.loads(board.read_bytes())
+    assert document["uid"] == f"assent-{board.stem}"
+    assert document["description"]
+    names = [one["name"] for one in document["templating"]["list"]]
+    assert names[0] == "datasource"
+    for panel in panels(board):
+        assert panel["type"] in SHIPPED
+        assert panel["title"]
+        if panel["type"] == "row":
+            continue
+        assert panel["description"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        for target in panel["targets"]:
+            assert wrong_in(target["expr"]) == [], panel["title"]
+            used = set(re.findall(r"\$(\w+)", target["expr"])) - {"__rate_interval"}
+            assert used <= set(names)
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\bby\s*\(([^)]*)\)", target["expr"]))))
+            assert shown <= grouped, panel["title"]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board.stem for board in BOARDS])
+def test_panels_of_a_board_lie_beside_each_other(board: Path) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in panels(board):
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in panels(board)}) == len(panels(board))
+
+
+def test_the_first_figure_of_the_overview_is_the_complaint_rate() -> None:
+    first = next(panel for panel in panels(ROOT / "deploy/grafana/dashboards/overview.json") if panel["type"] != "row")
+    assert "complaint" in first["title"].lower()
+
+
+def test_compose_mounts_what_grafana_and_prometheus_are_told_to_read() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+    mounts = {}
+    for service in ("prometheus", "grafana"):
+        assert services[service]["profiles"] == ["monitoring"]
+        for source, _, target in (one.partition(":") for one in services[service]["volumes"]):
+            mounts[target.removesuffix(":ro")] = ROOT / "deploy" / source
+            assert not source.startswith(".") or (ROOT / "deploy" / source).exists(), source
+    told = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())
+    for file in told["rule_files"]:
+        assert mounts[f"/etc/prometheus/{file}"] == RULES
+    asked = {target.partition(":")[0] for job in told["scrape_configs"] for one in job["static_configs"]
+             for target in one["targets"]}  # fmt: skip
+    ours = {name for name, one in services.items() if one.get("image", "").startswith("assent:")}
+    assert asked == ours - {"prepare"}
+    provisioning = mounts["/etc/grafana/provisioning"]
+    provider = yaml.safe_load((provisioning / "dashboards/assent.yaml").read_text())["providers"][0]
+    assert mounts[provider["options"]["path"]] == BOARDS[0].parent
+    source = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"
