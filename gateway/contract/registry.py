@@ -29,6 +29,7 @@ SCOPE_FORMS = (
 ROLES = ("send", "consent", "read", "suppress", "complain", "operate")
 """`complain`: bringing complaints, whoever's sender they are about. `operate`: breakers, complaints' cases, a person's
 file and its erasure, everybody's messages. Callbacks need `carrier:<name>`."""
+DAY_MS = 86_400_000
 ROLE = rf"^({'|'.join(ROLES)}|carrier:[a-z0-9][a-z0-9_-]{{0,31}})$"
 
 
@@ -97,11 +98,15 @@ class Trickle(BaseModel):
     scope: str
     permille: Annotated[int, Field(ge=1, le=999)]
     since: int
-    """When it opened (Unix ms): another opening lets others through, a larger share the same ones and more."""
+    """When it opened, Unix ms."""
 
     def passes(self, subject: bytes) -> bool:
-        """Whether what is sent to this recipient goes."""
-        told = b"%b\0%b\0%d" % (subject, self.scope.encode(), self.since)
+        """Whether what is sent to this recipient goes.
+
+        What opened on one day lets the same recipients through, a larger share those of a smaller one and more: a
+        message that several breakers cover goes by the smallest share, not by their product. Another day has others.
+        """
+        told = b"%b\0%d" % (subject, self.since // DAY_MS)
         return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest()) % 1000 < self.permille
 
 

@@ -1,0 +1,147 @@
+"""A campaign on its way while people complain about it: the real processes stop it, and go on when a person says so."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from gateway_rig import Gateway, at, gateway, numbers, shipping
+from http_carrier import Carrier, carrier
+
+pytestmark = pytest.mark.integration
+
+CAMPAIGN, LIST = "spring", "fair-2019"
+SCOPES = (f"campaign:{CAMPAIGN}", f"list_source:{LIST}", "port:10690001", "sender:acme")
+SIZE, RATE, ENOUGH = 2_200, 250, 1_050
+
+
+class Live:
+    """The gateway, its carrier, and the campaign in it."""
+
+    def __init__(self, gate: Gateway, there: Carrier, pool: Any) -> None:
+        self.gate, self.carrier, self.pool = gate, there, pool
+        self.people = numbers(SIZE)
+
+    async def begin(self) -> None:
+        await self.gate.orders(self.people)
+        for first in range(0, SIZE, 1000):
+            messages = [self.message(to) for to in self.people[first : first + 1000]]
+            results = (await self.gate.ok("/v1/messages/batch", {"messages": messages}))["results"]
+            assert {row["status"] for row in results} == {"accepted"}
+
+    def message(self, to: str, **more: Any) -> dict[str, Any]:
+        return shipping(to, campaign=CAMPAIGN, list_source=LIST, client_ref="live", **more)
+
+    async def delivered(self) -> int:
+        return int(await self.pool.fetchval("SELECT coalesce(sum(n), 0) FROM outcome_minutes WHERE status = 4"))
+
+    async def complain(self, n: int) -> None:
+        told = [
+            {"source": "own", "reporter": one["to"], "port": one["from"], "at": at(), "text": one["text"]}
+            for one in self.carrier.submits[:n]
+        ]
+        results = (await self.gate.ok("/v1/complaints", {"complaints": told}))["results"]
+        assert {one["match"] for one in results} == {"matched"}
+
+    async def breakers(self) -> dict[str, Any]:
+        found = (await self.gate.http.get("/v1/breakers")).json()["breakers"]
+        return {one["scope"]: one for one in found}
+
+    async def until(self, what: str, holds: Callable[[], Any], within_s: float = 20.0) -> None:
+        end = time.monotonic() + within_s
+        while not await holds():
+            assert time.monotonic() < end, what
+            await asyncio.sleep(0.05)
+
+    async def move(self, to: str, **more: Any) -> None:
+        for scope in SCOPES:
+            await self.gate.ok(f"/v1/breakers/{scope}/{to}", {"by": "Li Lei", "reason": "list cleaned", **more})
+
+    async def settled(self, quiet_s: float) -> int:
+        """How many reached the carrier, once nothing has for so long."""
+        last = time.monotonic()
+        while time.monotonic() - last < quiet_s:
+            last = max(self.carrier.times[-1], last)
+            await asyncio.sleep(0.05)
+        return len(self.carrier.times)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def live(
+    redis_url: str, kafka_bootstrap: str, topic_prefix: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Live]:
+    async with (
+        carrier() as there,
+        asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool,
+        gateway(
+            tmp_path_factory.mktemp("live"),
+            redis_url=redis_url,
+            kafka=kafka_bootstrap,
+            prefix=topic_prefix,
+            database_url=database_url,
+            carrier_url=there.url,
+            carrier_rate=str(RATE),
+        ) as gate,
+    ):
+        there.callback = gate.url
+        yield Live(gate, there, pool)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(live: Live) -> None:
+    await live.begin()
+
+    async def enough() -> bool:
+        return await live.delivered() >= ENOUGH
+
+    await live.until("the campaign is not delivered", enough, 40)
+    await live.complain(15)
+    told = time.monotonic()
+    reached = await live.settled(3.0)
+    stopped_s = live.carrier.times[-1] - told
+    print(f"last submission {stopped_s:.2f} s after the complaints were recorded, {SIZE - reached} held")
+    assert stopped_s < 5.0
+    assert ENOUGH <= reached < SIZE - 100
+
+    standing = await live.breakers()
+    assert {scope for scope in SCOPES if standing[scope]["position"] == "open"} == set(SCOPES)
+    assert "15 complaints of" in standing[SCOPES[0]]["reason"]
+    refused = await live.gate.post("/v1/messages", live.message(live.people[-1]))
+    assert (refused.status_code, refused.json()["code"]) == (503, "breaker.open")
+
+    async def waiting() -> bool:
+        return bool(await live.pool.fetchval("SELECT count(*) = $1 FROM held", SIZE - reached))
+
+    await live.until("what was not submitted is not held", waiting)
+    summary = await live.pool.fetchval(
+        "SELECT summary FROM alerts WHERE kind = 'breaker.open' AND scope = $1", SCOPES[3]
+    )
+    assert summary.endswith(f"Clean list_source:{LIST} and campaign:{CAMPAIGN} first.")
+
+    await live.move("trickle", permille=200)
+
+    async def trickled() -> bool:
+        return len(live.carrier.times) > reached
+
+    await live.until("nothing trickles", trickled)
+    share = (await live.settled(2.0) - reached) / (SIZE - reached)
+    assert 0.1 < share < 0.3, share
+
+    await live.move("close")
+
+    async def complete() -> bool:
+        return len(live.carrier.times) == SIZE
+
+    await live.until("the rest does not go", complete, 30)
+    assert set(live.carrier.refs.values()) == {1}  # nothing twice
+    acts = (await live.gate.http.get(f"/v1/breakers/{SCOPES[0]}/acts")).json()["acts"]
+    assert [(one["position"], one["acted_by"], one["recorded"]) for one in acts] == [
+        ("closed", "Li Lei", True),
+        ("trickle", "Li Lei", True),
+        ("open", "assent", True),
+    ]
+    text = (await live.gate.http.get("/metrics")).text
+    assert 'assent_breaker_opens_total{counts="complaints",kind="campaign"} 1.0' in text
