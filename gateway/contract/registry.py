@@ -14,7 +14,7 @@ from gateway.contract.message import Slug
 
 SCOPE = (
     r"^(all|class:(verification|transactional|marketing|consent)|sender:[a-z0-9][a-z0-9_-]{0,31}"
-    r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x2e\x30-\x7e]{1,128})$"
+    r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,128})$"
 )
 """What a breaker can stop."""
 SCOPE_FORMS = (

@@ -108,7 +108,7 @@ async def breakers(caller: Annotated[Caller, need("read")]) -> Breakers:
     return Breakers(breakers=[_view(row) for row in standing], warnings=warnings)
 
 
-@router.get("/v1/breakers/{scope}/acts")
+@router.get("/v1/breakers/{scope:path}/acts")
 async def breaker_acts(
     caller: Annotated[Caller, need("read")],
     scope: Scope,
@@ -122,7 +122,7 @@ async def breaker_acts(
     return Acts(acts=views, next=found[-1].id if len(found) == limit else None)
 
 
-@router.post("/v1/breakers/{scope}/open")
+@router.post("/v1/breakers/{scope:path}/open")
 async def open_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
     """Stop a scope: nothing more of it is admitted or submitted, what waits included, within 5 s."""
     view = await _move(caller, scope, body, is_open=True)
@@ -130,14 +130,14 @@ async def open_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
     return view
 
 
-@router.post("/v1/breakers/{scope}/close")
+@router.post("/v1/breakers/{scope:path}/close")
 async def close_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
     """Resume a scope; what it is judged by begins anew."""
     await _record(caller, scope, body, is_open=False)
     return await _move(caller, scope, body, is_open=False)
 
 
-@router.post("/v1/breakers/{scope}/trickle")
+@router.post("/v1/breakers/{scope:path}/trickle")
 async def trickle_breaker(caller: Asking, scope: Scope, body: TrickleAct) -> BreakerView:
     """Let a share of a stopped scope's recipients through, before all; what it is judged by begins anew."""
     await _record(caller, scope, body, is_open=True, permille=body.permille)

@@ -143,5 +143,11 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
         ("trickle", "Li Lei", True),
         ("open", "assent", True),
     ]
+    said = {"by": "Li Lei", "reason": "r"}
+    for permille in (0, 1000):
+        wrong = await live.gate.post("/v1/breakers/campaign:a/trickle", {**said, "permille": permille})
+        assert wrong.status_code == 422
+    odd = await live.gate.ok("/v1/breakers/campaign:2026/spring/open", said)  # a campaign may be called so
+    assert (odd["scope"], odd["position"]) == ("campaign:2026/spring", "open")
     text = (await live.gate.http.get("/metrics")).text
     assert 'assent_breaker_opens_total{counts="complaints",kind="campaign"} 1.0' in text

@@ -149,8 +149,13 @@ def test_stop_and_resume_need_words_and_resume_something_stopped(operator: Opera
     said = operator.is_refused("resume", "port:10690001", *BY)
     assert said == "port:10690001 is not stopped; stopped: port:10690002"
     assert registered(operator).breakers == ("port:10690002",)
+    said = operator.types("resume", "port:10690002", "--trickle", "--permille", "25", *BY)[:2]
+    assert said == (0, "port:10690002 lets 25 in 1,000 recipients through")
+    assert registered(operator).breakers == ()
+    assert [(one.scope, one.permille) for one in registered(operator).trickles] == [("port:10690002", 25)]
     assert operator.types("resume", "port:10690002", *BY)[:2] == (0, "port:10690002 is resumed")
     assert registered(operator).breakers == ()
+    assert registered(operator).trickles == ()
 
 
 def test_a_stop_that_was_not_recorded_says_that_it_is_in_force(operator: Operator) -> None:
