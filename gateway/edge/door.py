@@ -7,7 +7,7 @@ becomes a problem document. On a crash nothing is left behind but what a route i
 """
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +26,11 @@ PAGES = "/c/"
 """Where people agree: no key, but bodies, and so the same limits as behind one."""
 PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/", PAGES)
 BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch", "/v1/complaints"})
+FILES = "/v1/complaints"
+FILE_BYTES = 2 * 1024 * 1024
+"""What a file being read may hold at once: a piece, an unended record, and a batch of complaints."""
+PIECE_S = 30.0
+"""For the work on a piece: at most a few batches, whose parts have deadlines of their own."""
 BULK_FOLDERS = ("/v1/carriers/",)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -41,6 +46,12 @@ def is_public(path: str) -> bool:
 def limit_of(path: str) -> int:
     """The most bytes a body on this path may have."""
     return bodies.BULK if path in BULK or path.startswith(BULK_FOLDERS) else bodies.SINGLE
+
+
+def is_file(path: str, method: str, head: Mapping[bytes, bytes]) -> bool:
+    """Whether a body is a file that its route reads piece by piece: complaints as CSV, and nothing else."""
+    kind = head.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return path == FILES and method == "POST" and kind == b"text/csv"
 
 
 async def reply(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -106,11 +117,33 @@ class Door:
         scope[SCOPE] = Caller(gate, self.keyring.client_of(gate, head), trace)
         if scope["method"] not in WITH_BODY:
             return receive, 0
+        if is_file(path, scope["method"], head):
+            gate.unanswered.take(FILE_BYTES)
+            return self._paced(receive), FILE_BYTES
         replayed = await self._body(gate, scope, receive, head)
         # Every body of this API is JSON, whatever the caller's tool calls it.
         kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         scope["headers"] = [*kept, (b"content-type", b"application/json")]
         return replayed
+
+    def _paced(self, receive: Receive) -> Receive:
+        """A `receive` whose caller reads a file of any size: each piece, and the work on it, has a deadline of its own.
+
+        Nothing is kept here; who reads takes a piece, works on it, and asks for the next.
+        """
+
+        async def next_piece() -> MutableMapping[str, Any]:
+            self.deadlines.watch(bodies.BODY_S)
+            try:
+                message = await receive()
+            except asyncio.CancelledError:
+                if not self.deadlines.forget():
+                    raise
+                raise Refused(bodies.SLOW) from None
+            self.deadlines.watch(PIECE_S)
+            return message
+
+        return next_piece
 
     async def _body(self, gate: Gate, scope: Scope, receive: Receive, head: dict[bytes, bytes]) -> tuple[Receive, int]:
         """Read the body within its limit and deadline, counted against what this worker may hold."""

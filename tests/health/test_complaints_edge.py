@@ -1,5 +1,6 @@
 """Complaints over HTTP: one, a batch, a file; who may bring them, see them and act on their cases."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +9,8 @@ import httpx
 import pytest
 import pytest_asyncio
 from edge_app import Running, running
+
+from gateway.edge import bodies
 
 pytestmark = pytest.mark.integration
 _numbers = iter(range(10_000_000, 99_999_999))
@@ -175,4 +178,103 @@ async def test_an_officer_signs_off_a_day(edge: Running) -> None:
     for wrong in ({"date": (today + timedelta(days=3)).isoformat()}, {"count": -1}, {"by": ""}, {"source": "press"}):
         assert (await edge.http.post("/v1/complaints/figures", json=body | wrong)).status_code == 422
     denied = await edge.http.post("/v1/complaints/figures", json=body, headers=edge.as_("reads"))
+    assert denied.status_code == 403
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def export(numbers: list[str], ref: str, junk: int = 0) -> str:
+    at = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    head = "举报编号,举报号码,被举报号码,举报时间,举报内容"
+    lines = [f"{ref}-{n},{who},10690002,{at},骚扰" for n, who in enumerate(numbers)]
+    return "\r\n".join([head, *lines, *["不是号码,x,y,z,w"] * junk]) + "\r\n"
+
+
+async def send_file(edge: Running, body: Any, kind: str = "text/csv", **asked: Any) -> httpx.Response:
+    return await edge.http.post(
+        "/v1/complaints", content=body, params=asked, headers={"content-type": kind}, timeout=60
+    )
+
+
+async def test_a_file_is_taken_in_with_its_bad_lines_told_and_again_changes_nothing(edge: Running) -> None:
+    people = [number() for _ in range(620)]
+    data = export(people, "f1", junk=130).encode("gb18030")
+    first = await send_file(edge, data, "text/csv; charset=gb18030", mapping="12321")
+    assert first.status_code == 200, first.text
+    taken = first.json()
+    assert (taken["lines"], taken["recorded"], taken["duplicates"], taken["rejected"]) == (750, 620, 0, 130)
+    assert (len(taken["rejects"]), taken["more_rejects"]) == (100, 30)
+    assert taken["rejects"][0] == {"line": 622, "field": "reporter", "message": "not a mobile number"}
+    assert taken["matches"] == {"matched": 0, "ambiguous": 0, "unmatched": 620}
+    again = (await send_file(edge, data, mapping="12321")).json()
+    assert (again["recorded"], again["duplicates"]) == (0, 620)
+    alone = await post(edge, told(people[7], ref="f1-7"))
+    assert (alone.status_code, alone.json()["duplicate"]) == (200, True)
+    state = (await edge.http.get(f"/v1/recipients/{people[619]}")).json()
+    assert [one["reason"] for one in state["suppressions"]] == ["complaint"]
+
+
+async def test_a_file_of_any_size_passes_in_bounded_memory(edge: Running) -> None:
+    who = number()
+    piece = ("不是号码,x,y,z," + "w" * 180 + "\n").encode() * 320
+    sent = 0
+    room = edge.gate.unanswered.bytes
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield export([who], "big").encode()
+        for _ in range(313):  # 100,000 lines, 20 MB: five times what any other body may have
+            yield piece
+            sent += len(piece)
+
+    taken = (await send_file(edge, pieces(), mapping="12321")).json()
+    assert sent > 4 * 1024 * 1024
+    assert (taken["recorded"], taken["rejected"], taken["lines"]) == (1, 313 * 320, 313 * 320 + 1)
+    assert edge.gate.unanswered.bytes == room
+
+
+async def test_a_file_that_stops_coming_is_ended_and_what_came_is_kept(
+    edge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_S", 0.3)
+    people = [number() for _ in range(500)]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield export(people, "slow").encode()
+        await asyncio.sleep(1.5)
+        yield b"never"
+
+    answer = await send_file(edge, pieces(), mapping="12321")
+    assert (answer.status_code, answer.json()["code"]) == (408, "request.timeout")
+    again = (await send_file(edge, export(people, "slow"), mapping="12321")).json()
+    assert again["duplicates"] == 500
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("a,b\n1,2\n", {"mapping": "12321"}),
+        ("", {}),
+        (export([], "x"), {"mapping": "press"}),
+        (export([], "x"), {"columns": "reporter:举报号码,at:举报时间"}),
+        (export([], "x"), {"columns": "who:举报号码", "source": "own"}),
+        (export([], "x"), {"mapping": "12321", "encoding": "utf-16"}),
+        (export([], "x"), {"mapping": "12321", "nonsense": "1"}),
+    ],
+)
+async def test_what_is_no_file(edge: Running, body: str, asked: dict[str, str]) -> None:
+    answer = await send_file(edge, body.encode(), **asked)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
+
+
+async def test_columns_are_named_and_only_this_path_takes_files(edge: Running) -> None:
+    data = export([number()], "named").encode()
+    named = {"columns": "reporter:举报号码,at:举报时间,ref:举报编号", "source": "own"}
+    assert (await send_file(edge, data, **named)).json()["recorded"] == 1
+    elsewhere = await edge.http.post("/v1/consents", content=data, headers={"content-type": "text/csv"})
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "request.invalid")
+    denied = await edge.http.post(
+        "/v1/complaints", content=data, headers={"content-type": "text/csv"} | edge.as_("reads")
+    )
     assert denied.status_code == 403

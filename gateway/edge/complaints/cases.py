@@ -22,7 +22,7 @@ from gateway.contract.message import Slug, Strict
 from gateway.edge import acts
 from gateway.edge.auth import may_use
 from gateway.edge.callers import Caller, need
-from gateway.edge.complaints.routes import means_of
+from gateway.edge.complaints.files import means_of
 from gateway.edge.complaints.views import CaseActView, CasePage, CaseView, FiguresPage, FiguresView
 from gateway.edge.lookups import sees_all
 from gateway.edge.problems import Refused, wrong

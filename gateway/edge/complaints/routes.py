@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
 from gateway.contract.complaint import ComplaintRequest, Matching, Told
@@ -15,18 +15,17 @@ from gateway.contract.decision import Refusal
 from gateway.edge import acts, bodies
 from gateway.edge.acts import Fault
 from gateway.edge.callers import Caller, need
-from gateway.edge.gate import Gate
+from gateway.edge.complaints.files import FileGiven, FileTaken, means_of, taken_file
+from gateway.edge.door import is_file
 from gateway.edge.problems import Refused, RefusedItem
 from gateway.edge.strict import routes
 from gateway.edge.times import of_ms
-from gateway.intake.complaints import Means, Taken, take
-from gateway.ledger.sealing import Contents
+from gateway.intake.complaints import Taken, take
 from gateway.rules import numbers
+from gateway.rules.complaint_file import OLDEST_MS
 
 router = routes("complaints")
 COMPLAINTS = TypeAdapter(list[ComplaintRequest])
-OLDEST_MS = 946_684_800_000
-"""2000-01-01: nothing is complained about that is older."""
 
 
 class TakenView(BaseModel):
@@ -70,15 +69,6 @@ class TakenBatch(BaseModel):
     results: Annotated[list[TakenView | RefusedItem], Field(max_length=1000)]
 
 
-def means_of(gate: Gate) -> Means:
-    """What a gate takes complaints with."""
-    registry = gate.cfg.registry
-    senders = () if registry is None else registry.senders
-    zone = next(iter(gate.packs.values())).zone
-    opened = Contents(gate.appender.keys).open
-    return Means(gate.pool, gate.appender, senders, opened, zone, gate.answer_h)
-
-
 def told(asked: ComplaintRequest, now_ms: int) -> Told | Fault:
     """A request's fields as they are meant, or why it is refused."""
     number = numbers.parse(asked.reporter)
@@ -98,9 +88,19 @@ def time_fault(at_ms: int, now_ms: int) -> Fault | None:
     return acts.field_fault("at", "too long ago") if at_ms < OLDEST_MS else None
 
 
-@router.post("/v1/complaints", response_model=TakenView | TakenBatch, response_model_exclude_none=True)
-async def complain(caller: Annotated[Caller, need("complain")], request: Request, response: Response) -> BaseModel:
-    """Record complaints: each suppresses its reporter at once and opens a case. The same one again changes nothing."""
+@router.post("/v1/complaints", response_model=TakenView | TakenBatch | FileTaken, response_model_exclude_none=True)
+async def complain(
+    caller: Annotated[Caller, need("complain")],
+    request: Request,
+    response: Response,
+    given: Annotated[FileGiven, Query()],
+) -> BaseModel:
+    """Record complaints: each suppresses its reporter at once and opens a case. The same one again changes nothing.
+
+    As `text/csv` a file of any size, with `mapping`, or `columns` and `source`; answered with counts at its end.
+    """
+    if is_file(request.url.path, request.method, dict(request.scope["headers"])):
+        return await taken_file(caller, request, given)
     body = await request.body()
     value = bodies.parse(body)
     now = acts.now_ms()
