@@ -48,6 +48,8 @@ class Code(StrEnum):
     EVIDENCE_INSUFFICIENT = "evidence.insufficient"
     IDEMPOTENCY_CONFLICT = "idempotency.conflict"
     CASE_STATE = "case.state"
+    CLEANSING_STATE = "cleansing.state"
+    CLEANSING_LATE = "cleansing.late"
     WINDOW_EXCEEDED = "window.exceeded"
     QUIET_HOURS = "quiet.hours"
     MESSAGE_EXPIRED = "message.expired"
@@ -197,6 +199,18 @@ MEANINGS: dict[Code, Meaning] = {
         "The case does not stand where this act is possible",
         "GET /v1/complaints/{id} shows where it stands: answer it before it is closed; a closed case stays closed.",
         "案件当前状态不允许该操作：先答复，再结案；已结案的不再变更。",
+    ),
+    Code.CLEANSING_STATE: Meaning(
+        409,
+        "The cleansing does not stand where this act is possible",
+        "GET /v1/cleansings/{id} shows where it stands: it is applied once `ready`, and undone once `applied`.",
+        "名单清理当前状态不允许该操作：状态为 ready 时可执行，applied 后可撤销。",
+    ),
+    Code.CLEANSING_LATE: Meaning(
+        409,
+        "It is too late for that",
+        "A division is applied within 7 days: ask for a new one. A cleansing is undone within 24 hours of its end.",
+        "已超过期限：预览须在 7 天内执行，清理须在完成后 24 小时内撤销。",
     ),
     Code.WINDOW_EXCEEDED: Meaning(
         429,

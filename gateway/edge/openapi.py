@@ -188,6 +188,8 @@ def _codes(path: str, method: str) -> Iterable[Code]:
     if path.startswith(("/v1/consents", "/v1/relationships", "/v1/recipients", "/v1/suppressions")):
         codes += (Code.CONSENT_OPTED_OUT, Code.IDEMPOTENCY_CONFLICT, Code.RECIPIENT_INVALID, Code.EVIDENCE_INSUFFICIENT)
         codes += (Code.NOT_FOUND, Code.SUPPRESSED)
+    if path.startswith("/v1/cleansings"):
+        codes += (Code.NOT_FOUND, Code.CLEANSING_STATE, Code.CLEANSING_LATE)
     if path.startswith("/v1/complaints"):
         codes += (Code.NOT_FOUND, Code.CASE_STATE, Code.IDEMPOTENCY_CONFLICT, Code.RECIPIENT_INVALID)
     return codes

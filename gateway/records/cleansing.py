@@ -42,8 +42,8 @@ SCOPES = r"^(sender:[a-z0-9][a-z0-9_-]{0,31}|port:[0-9]{3,20}|(campaign|list_sou
 
 _COLUMNS = f"""
 SELECT id, scope, since, until, months, state, asked_by, reason, made_at, gathered_to, people, done, counts, digest,
-    ready_at, choices, applied_by, apply_reason, applied_at, applied_at + {UNDO} AS undo_until, undone_by, undo_reason,
-    undone_at FROM cleansings
+    ready_at, ready_at + interval '{READY_DAYS} days' AS apply_until, choices, applied_by, apply_reason, applied_at,
+    applied_at + {UNDO} AS undo_until, undone_by, undo_reason, undone_at FROM cleansings
 """  # noqa: S608 - a constant
 _ASK = """
 INSERT INTO cleansings (id, scope, since, until, months, asked_by, reason, gathered_to, opening)
@@ -71,7 +71,7 @@ SELECT category, subject FROM generate_series(1, 8) AS category, LATERAL (
 _OPENED = f"""
 SELECT b.scope, first.id FROM breakers b, LATERAL (
     SELECT min(a.id) AS id FROM breaker_acts a WHERE a.scope = b.scope AND a.is_open AND a.id > coalesce(
-        (SELECT max(c.id) FROM breaker_acts c WHERE c.scope = b.scope AND NOT c.is_open), 0)
+        (SELECT max(c.id) FROM breaker_acts c WHERE c.scope = b.scope AND (NOT c.is_open OR c.permille IS NOT NULL)), 0)
 ) AS first
 WHERE b.is_open AND b.scope ~ '{SCOPES}' AND first.id IS NOT NULL
     AND NOT EXISTS (SELECT FROM cleansings k WHERE k.opening = first.id)
@@ -101,6 +101,7 @@ class Job(NamedTuple):
     digest: str | None
     """SHA-256 of who is in which category, hex."""
     ready_at: datetime | None
+    apply_until: datetime | None
     choices: dict[str, str] | None
     applied_by: str | None
     apply_reason: str | None
@@ -161,7 +162,10 @@ async def ask(
 
 
 async def ask_opened(conn: Connection, since_ms: int, until_ms: int) -> list[str]:
-    """A job for each open breaker of a list that has none since it opened; the scopes of those made now."""
+    """A job for each open breaker of a list that has none since it opened; the scopes of those made now.
+
+    One that opens again out of a trickle has opened anew.
+    """
     made = []
     for row in await conn.fetch(_OPENED):
         values = (UUID(new_id(0)), row["scope"], since_ms, until_ms, None, BY_ITSELF, "the breaker opened", row["id"])
@@ -189,6 +193,13 @@ async def examples(conn: Connection, name: UUID, limit: int = EXAMPLES) -> dict[
     for row in await conn.fetch(_EXAMPLES, name, limit):
         found.setdefault(Category(row["category"]).word, []).append(row["subject"].hex())
     return found
+
+
+def why_not(job: Job, now: datetime) -> str:
+    """Why `apply` or `undo` said False, as far as the job shows: `late` or `state`."""
+    if job.state == "expired" or (job.state == "ready" and job.apply_until is not None and now >= job.apply_until):
+        return "late"
+    return "late" if job.state == "applied" and job.undo_until is not None and now >= job.undo_until else "state"
 
 
 async def people(

@@ -33,6 +33,8 @@ CONTRACT = {
     "get /v1/suppressions", "delete /v1/suppressions", "post /v1/carriers/{carrier}/receipts",
     "post /v1/carriers/{carrier}/replies", "get /v1/breakers", "post /v1/breakers/{scope}/open",
     "post /v1/breakers/{scope}/close", "post /v1/breakers/{scope}/trickle", "get /v1/breakers/{scope}/acts",
+    "post /v1/cleansings", "get /v1/cleansings", "get /v1/cleansings/{id}", "get /v1/cleansings/{id}/people",
+    "post /v1/cleansings/{id}/apply", "post /v1/cleansings/{id}/undo",
     "get /v1/alerts", "post /v1/forms", "get /v1/forms/{id}",
     "get /v1/evidence/{id}", "get /v1/ledger/checkpoint", "get /v1/ledger/keys", "get /v1/ledger/tile/{path}",
     "post /v1/complaints", "get /v1/complaints", "get /v1/complaints/{id}",
