@@ -7,7 +7,8 @@ event that the act's own number names, again and again until it has it: a crash 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import orjson
 from gateway.contract.health import Alert
 from gateway.records import alerts, health, registry
 from gateway.records.connection import Connection
-from gateway.records.health import DAY_HOURS, MONTH_DAYS, Dimension
+from gateway.records.health import DAY_HOURS, MONTH_DAYS, Dimension, Windows
 from gateway.records.spans import DAY, HOUR
 from gateway.rules.breaker import Counts, Tally
 
@@ -24,12 +25,17 @@ LOCK = 0x4153_5345_42
 """One evaluator at a time; the others stand by. It lives as its connection does."""
 _OPENING = 0x4153_5345_424F
 MOST_NAMED = 5
+ANEW_S = 30.0
 MINUTE_MS = 60_000
 
 _STANDING = "SELECT is_open AND permille IS NULL AS stopped, changed_at FROM breakers WHERE scope = $1"
 _CONFIRMED = """
-SELECT coalesce(o.port, c.port) AS port, c.minute FROM complaints c LEFT JOIN message_origins o ON o.id = c.origin
-WHERE c.source IN ('12321', 'carrier') AND c.at >= $1 AND c.minute >= $2 AND coalesce(o.port, c.port) IS NOT NULL
+SELECT coalesce(o.port, c.port) AS port, count(*) FILTER (WHERE c.minute >= $3) AS day, count(*) AS month
+FROM complaints c LEFT JOIN message_origins o ON o.id = c.origin
+LEFT JOIN unnest($4::text[], $5::bigint[]) f(port, minute) ON f.port = coalesce(o.port, c.port)
+WHERE c.source IN ('12321', 'carrier') AND c.at >= $1 AND c.minute >= greatest($2, coalesce(f.minute, 0))
+    AND coalesce(o.port, c.port) IS NOT NULL
+GROUP BY 1
 """
 _ACTS = """
 SELECT id, scope, is_open, permille, acted_by, reason, figures, at, recorded FROM breaker_acts
@@ -79,27 +85,69 @@ async def claim(conn: Connection) -> bool:
 # --- counts --------------------------------------------------------------------------------------------------------
 
 
-async def counts(conn: Connection, now: int, floors: Mapping[str, int]) -> dict[str, Counts]:
-    """Every scope's counts at a Unix minute; `floors`: scopes that count from a minute on.
+class Counting:
+    """Counts every scope, again and again. Those with a floor are summed anew only when somebody did something.
 
-    What 12321 or a carrier brought counts for the port it names even where nobody knows the message.
+    Between two acts only deliveries come, by which a rate falls; each is still looked at every `ANEW_S`.
     """
-    weighed = await health.breaker_counts(conn, now, floors)
-    found = {
-        scope: Counts(*(Tally(one.delivered, one.complaints, 0, one.unsubscribes) for one in windows))
-        for scope, windows in weighed.items()
-    }
-    day, month = (now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY
-    for row in await conn.fetch(_CONFIRMED, month * MINUTE_MS, month):
-        scope = f"port:{row['port']}"
-        if row["minute"] >= floors.get(scope, 0):
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._known: dict[str, tuple[_Seen, float, Windows]] = {}
+
+    async def counts(self, conn: Connection, now: int, floors: Mapping[str, int]) -> dict[str, Counts]:
+        """The counts at a Unix minute; `floors`: scopes that count from a minute on.
+
+        What 12321 or a carrier brought counts for the port it names even where nobody knows the message.
+        """
+        weighed = await health.breaker_counts(conn, now)
+        weighed |= await self._floored(conn, now, floors, weighed)
+        found = {
+            scope: Counts(*(Tally(one.delivered, one.complaints, 0, one.unsubscribes) for one in windows))
+            for scope, windows in weighed.items()
+        }
+        for scope, day, month in await _confirmed(conn, now, floors):
             was = found.get(scope, Counts(Tally(), Tally()))
-            within_day = int(row["minute"] >= day)
-            found[scope] = Counts(
-                was.day._replace(confirmed=was.day.confirmed + within_day),
-                was.month._replace(confirmed=was.month.confirmed + 1),
-            )
-    return found
+            found[scope] = Counts(was.day._replace(confirmed=day), was.month._replace(confirmed=month))
+        return found
+
+    async def _floored(
+        self, conn: Connection, now: int, floors: Mapping[str, int], whole: Mapping[str, Windows]
+    ) -> dict[str, Windows]:
+        at, known = self._monotonic(), self._known
+        seen = {
+            scope: _Seen(floor, *(n for one in whole[scope] for n in (one.complaints, one.unsubscribes)))
+            for scope, floor in floors.items()
+            if scope in whole
+        }
+        self._known = {
+            scope: known[scope]
+            for scope, what in seen.items()
+            if scope in known and known[scope][0] == what and at - known[scope][1] < ANEW_S
+        }
+        anew = {scope: what.floor for scope, what in seen.items() if scope not in self._known}
+        if anew:
+            summed = await health.breaker_counts(conn, now, anew)
+            self._known |= {scope: (seen[scope], at, summed[scope]) for scope in anew if scope in summed}
+        return {scope: windows for scope, (_, _, windows) in self._known.items()}
+
+
+class _Seen(NamedTuple):
+    """What a scope's sums were made at: its floor, and what was done about its messages in both whole windows."""
+
+    floor: int
+    day_complaints: int
+    day_unsubscribes: int
+    month_complaints: int
+    month_unsubscribes: int
+
+
+async def _confirmed(conn: Connection, now: int, floors: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Ports with what was confirmed about them, within a day and a month."""
+    day, month = (now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY
+    ports = {scope.removeprefix("port:"): floor for scope, floor in floors.items() if scope.startswith("port:")}
+    rows = await conn.fetch(_CONFIRMED, month * MINUTE_MS, month, day, list(ports), list(ports.values()))
+    return [(f"port:{row['port']}", row["day"], row["month"]) for row in rows]
 
 
 async def worst(conn: Connection, scope: str, by: Dimension, since: int, until: int) -> list[Share]:

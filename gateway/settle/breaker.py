@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -38,7 +38,9 @@ EVERY_S = 1.0
 STANDBY_S = 1.0
 AGAIN_S = 1.0
 DEADLINE_S = 4.0
+LOOK_S = 20.0
 AT_ONCE = 100
+WARN_AT_ONCE = 50
 KINDS = ("sender", "campaign", "port", "list_source")
 _SHOWN = (*KINDS, "class", "all")
 
@@ -64,6 +66,7 @@ class Evaluator:
         clock: Callable[[], int],
     ) -> None:
         self._pool, self._appender, self._packs, self._known, self._clock = pool, appender, packs, known, clock
+        self._counting = breakers.Counting()
 
     async def run(self) -> None:
         """For ever; outages are waited out, and another's tenure too."""
@@ -83,7 +86,7 @@ class Evaluator:
         telling = asyncio.create_task(self._telling())
         try:
             while True:
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(LOOK_S):
                     await self.look(conn)
                 await asyncio.sleep(EVERY_S)
         finally:
@@ -104,46 +107,39 @@ class Evaluator:
             for one in standing.values()
             if one.position != "open" and one.scope.partition(":")[0] in KINDS
         }
-        counted = await breakers.counts(conn, now, floors)
+        counted = await self._counting.counts(conn, now, floors)
         warned = await breakers.warned(conn)
-        done, calm = Look([], []), [scope for scope in warned if scope not in counted]
-        for scope, counts in counted.items():
-            was = standing.get(scope)
-            if was is not None and was.position == "open":
-                continue
-            verdict, lines = self._judged(scope, counts)
+        lines = self._lines()
+        judged = {
+            scope: _judged(scope, counts, lines(scope))
+            for scope, counts in counted.items()
+            if scope not in standing or standing[scope].position != "open"
+        }
+        done = Look([], [])
+        for scope, (verdict, _) in sorted(judged.items(), key=lambda one: -one[1][0].share):  # the worst first
             if verdict.level == "open":
-                if await self._stop(conn, scope, was.changed_at if was else None, verdict, floors.get(scope, 0)):
+                seen = standing[scope].changed_at if scope in standing else None
+                if await self._stop(conn, scope, seen, verdict, floors.get(scope, 0)):
                     done.opened.append(scope)
-            elif verdict.level == "warn" and scope not in warned:
+            elif verdict.level == "warn" and scope not in warned and len(done.warned) < WARN_AT_ONCE:
                 await self._warn(conn, scope, verdict)
                 done.warned.append(scope)
-            elif verdict.share < lines.calm and scope in warned:
-                calm.append(scope)
+        calm = [scope for scope in warned if scope not in judged or judged[scope][0].share < judged[scope][1].calm]
         if calm:
             await breakers.calm(conn, calm)
         _show(standing, {*warned, *done.warned} - {*calm, *done.opened}, done.opened)
         return done
 
-    def _judged(self, scope: str, counts: Counts) -> tuple[Verdict, Lines]:
-        """The verdict of the strictest pack that the scope's senders are under."""
-        kind = cast("Kind", scope.partition(":")[0])
-        verdicts = [(judge(pack.breaker, kind, counts), pack.breaker) for pack in self._in_force(scope)]
-        return max(verdicts, key=lambda one: one[0].share)
-
-    def _in_force(self, scope: str) -> list[Pack]:
-        """A sender's pack, those of a port's senders, else of all senders; every pack while none is known."""
-        kind, _, name = scope.partition(":")
+    def _lines(self) -> Callable[[str], list[Lines]]:
+        """By scope: those of a sender's pack, of the packs of a port's senders, else of every pack that is in force."""
         known = self._known()
-        senders = known.senders if known else ()
-        own = [
-            one
-            for one in senders
-            if (kind == "sender" and one.id == name)
-            or (kind == "port" and name in (one.service_port, one.marketing_port))
-        ]
-        named = {one.pack for one in own or senders} & self._packs.keys()
-        return [self._packs[name] for name in sorted(named or self._packs)]
+        own: dict[str, set[str]] = {}
+        for sender in known.senders if known else ():
+            if sender.pack in self._packs:
+                for scope in (f"sender:{sender.id}", f"port:{sender.service_port}", f"port:{sender.marketing_port}"):
+                    own.setdefault(scope, set()).add(sender.pack)
+        every = set().union(*own.values()) or self._packs.keys()
+        return lambda scope: [self._packs[name].breaker for name in own.get(scope, every)]
 
     async def _stop(
         self, conn: Connection, scope: str, seen: datetime | None, verdict: Verdict, floor: int
@@ -210,6 +206,12 @@ class Evaluator:
             async with self._pool.acquire(timeout=DEADLINE_S) as conn:
                 await breakers.mark_recorded(conn, [act.id for act in acts])
         return len(acts)
+
+
+def _judged(scope: str, counts: Counts, lines: Iterable[Lines]) -> tuple[Verdict, Lines]:
+    """The verdict by the strictest lines, and those."""
+    kind = cast("Kind", scope.partition(":")[0])
+    return max(((judge(one, kind, counts), one) for one in lines), key=lambda found: found[0].share)
 
 
 def event_of(act: Act) -> Event:

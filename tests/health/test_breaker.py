@@ -1,6 +1,7 @@
 """The breaker's evaluator on real PostgreSQL: it stops once, says so once, and respects what a person judged."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -34,6 +35,10 @@ pytestmark = pytest.mark.integration
 
 KEYS = Keys(b"m" * 32, b"p" * 32)
 DELIVERED = 4
+CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'evaluator' AND random() < 0.6
+"""
 _names = iter(range(1_000_000))
 
 
@@ -108,6 +113,10 @@ class World:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def world(pool: Any) -> World:
+    return await made(pool)
+
+
+async def made(pool: Any) -> World:
     name = f"w{next(_names):05d}"
     fields = ("demo", name, "marketing.promotion", "marketing", f"1069{name[1:]}", "cn@2026.11", "consent", name, name)
     digest = name.encode().ljust(16)
@@ -213,6 +222,48 @@ async def test_one_evaluates_and_another_takes_over_and_tells_what_the_first_did
     assert len(await world.told()) == 1
     (act,) = await breakers.acts(pool, world.scope, None, 10)
     assert (act.position, act.acted_by, act.recorded) == ("open", "assent", True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_evaluators_whose_connections_are_cut_again_and_again_stop_and_tell_everything_once(
+    pool: Any, guard: Guard, database_url: str
+) -> None:
+    dice, worlds = random.Random(7), [await made(pool) for _ in range(4)]
+    for world in worlds:
+        await world.delivered(5_000)
+    named, cut = {"application_name": "evaluator"}, 0
+    async with (
+        asyncpg.create_pool(database_url, min_size=1, max_size=6, server_settings=named) as first,
+        asyncpg.create_pool(database_url, min_size=1, max_size=6, server_settings=named) as second,
+    ):
+        running = []
+        for theirs in (first, second):
+            own = Evaluator(theirs, Appender(theirs, KEYS, guard), {"cn": load("cn")}, lambda: None, now_ms)
+            running.append(asyncio.create_task(own.run()))
+        try:
+            for world in worlds:
+                await world.complained(30)
+                for _ in range(4):
+                    await asyncio.sleep(dice.uniform(0.02, 0.3))
+                    cut += await pool.fetchval(CUT)
+            scopes = [scope for world in worlds for scope in world.scopes]
+            async with asyncio.timeout(20):
+                while len(await _recorded(pool, scopes)) < len(scopes):  # noqa: ASYNC110 - it is polled
+                    await asyncio.sleep(0.1)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+    assert cut > len(worlds)
+    for world in worlds:
+        for scope in world.scopes:
+            assert len(await breakers.acts(pool, scope, None, 10)) == 1
+            assert len(await world.alerts("breaker.open", scope)) == 1
+            assert len(await world.told(scope)) == 1
+
+
+async def _recorded(pool: Any, scopes: list[str]) -> list[Any]:
+    return list(await pool.fetch("SELECT scope FROM breaker_acts WHERE recorded AND scope = ANY($1::text[])", scopes))
 
 
 @pytest.mark.asyncio(loop_scope="module")
