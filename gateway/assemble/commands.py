@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 
 import asyncpg
 
@@ -23,6 +24,7 @@ from gateway.records import registry
 from gateway.records.connection import Connection
 from gateway.rules.pack import load, names
 from gateway.settings import Settings
+from gateway.settle.recount import Recount, recount
 
 MOST_WORDS = 500
 
@@ -49,6 +51,12 @@ async def audit_cache(settings: Settings, progress: Progress, *, repair: bool) -
         return await audit(settings.database_url.get_secret_value(), guard, progress, repair=repair)
     finally:
         await guard.close()
+
+
+async def audit_health(settings: Settings, day: date, *, repair: bool) -> Recount:
+    """Count a day (UTC) again from the records of messages and signals, and compare."""
+    async with connection_of(settings) as connection:
+        return await recount(connection, (day - date(1970, 1, 1)).days, repair=repair)
 
 
 @asynccontextmanager

@@ -29,6 +29,8 @@ from gateway.edge import (
     evidence,
     faults,
     forms,
+    health,
+    links,
     lookups,
     openapi,
     operations,
@@ -63,6 +65,8 @@ ROUTERS = (
     breakers.router,
     cleansings.router,
     alerts.router,
+    health.router,
+    links.router,
     forms.router,
     consent_pages,
     operations.router,
@@ -143,13 +147,15 @@ def _lifespan(open_gate: OpenGate) -> Callable[[FastAPI], AbstractAsyncContextMa
         door: Door = app.door  # type: ignore[attr-defined]
         async with open_gate() as gate:
             door.gate = gate
-            beside = [asyncio.create_task(loop) for loop in (_measure(gate), operations.watch(gate))]
+            loops = (_measure(gate), operations.watch(gate), gate.clicks.run(gate.pool))
+            beside = [asyncio.create_task(loop) for loop in loops]
             try:
                 yield
             finally:
                 door.gate = None
                 for task in beside:
                     task.cancel()
+                await asyncio.wait(beside)
 
     return lifespan
 

@@ -24,7 +24,9 @@ from gateway.edge.problems import Headers, Refused, body_of, new_trace, trace_of
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 PAGES = "/c/"
 """Where people agree: no key, but bodies, and so the same limits as behind one."""
-PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/", PAGES)
+LINKS = "/l/"
+"""Where campaigns' links lead on."""
+PUBLIC_FOLDERS = ("/docs/", "/v1/ledger/", PAGES, LINKS)
 BULK = frozenset({"/v1/messages/batch", "/v1/consents/batch", "/v1/relationships/batch", "/v1/complaints"})
 FILES = "/v1/complaints"
 FILE_BYTES = 2 * 1024 * 1024

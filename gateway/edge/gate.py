@@ -1,6 +1,7 @@
 """What the edge's handlers are given: every part of the gateway they may use, put together by `assemble`.
 
-Holds no state of its own but the count of what is taken in and not yet answered; a crash loses only that count.
+Holds no state of its own but the count of what is taken in and not yet answered, and the clicks of the last second; a
+crash loses only those.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import asyncpg
 
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
+from gateway.edge.clicks import Clicks
 from gateway.edge.problems import Refused
 from gateway.guard import Cfg, Guard
 from gateway.intake import Intake
@@ -83,3 +85,4 @@ class Gate:
     answer_h: int = 24
     """Hours within which a complaint is to be answered first."""
     unanswered: Unanswered = field(default_factory=Unanswered)
+    clicks: Clicks = field(default_factory=Clicks)

@@ -15,7 +15,7 @@ known belong to nobody; only totals without `where` and `by` hold them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -63,9 +63,43 @@ class Totals:
         return self.undelivered + self.rejected + self.expired + self.cancelled
 
     @property
+    def complaint_ppm(self) -> float | None:
+        """Complaints per million delivered; none without any."""
+        return _share(self.complaints, self.delivered, 1_000_000)
+
+    @property
+    def unsubscribe_ppm(self) -> float | None:
+        """Unsubscribes per million delivered."""
+        return _share(self.unsubscribes, self.delivered, 1_000_000)
+
+    @property
+    def delivery_percent(self) -> float | None:
+        """Delivered, of those whose end is known and which we did not cancel ourselves."""
+        return _share(self.delivered, self.delivered + self.failed - self.cancelled, 100)
+
+    @property
+    def reply_percent(self) -> float | None:
+        """Answered, of those delivered."""
+        return _share(self.replied, self.delivered, 100)
+
+    @property
+    def click_percent(self) -> float | None:
+        """Counted clicks per hundred delivered; nobody knows whose, so one person may be several."""
+        return _share(self.clicks, self.delivered, 100)
+
+    @property
+    def engagement_percent(self) -> float | None:
+        """Answers and clicks per hundred delivered."""
+        return _share(self.engaged, self.delivered, 100)
+
+    @property
     def engaged(self) -> int:
         """Answers and clicks: what can honestly be called attention. Nothing says that a message was read."""
         return self.replied + self.clicks
+
+
+def _share(part: int, whole: int, of: int) -> float | None:
+    return round(part * of / whole, 3) if whole > 0 else None
 
 
 class Tally(NamedTuple):
@@ -90,8 +124,8 @@ class Windows(NamedTuple):
 
 
 _COLUMNS: Final[dict[str, str]] = {
-    "sender": "o.sender", "campaign": "o.campaign", "purpose": "o.purpose", "port": "o.port", "carrier": "b.carrier",
-    "list_source": "o.list_source", "client": "o.client",
+    "sender": "o.sender", "campaign": "o.campaign", "purpose": "nullif(o.purpose, '')", "port": "nullif(o.port, '')",
+    "carrier": "nullif(b.carrier, '')", "list_source": "o.list_source", "client": "nullif(o.client, '')",
 }  # fmt: skip
 _SPAN = """
 SELECT {columns}, n FROM {table}_minutes WHERE minute >= $1 AND minute < $2
@@ -101,6 +135,9 @@ UNION ALL SELECT {columns}, n FROM {table}_hours WHERE hour >= $7 AND hour < $8
 UNION ALL SELECT {columns}, n FROM {table}_days WHERE day >= $9 AND day < $10
 """
 _STEP = "SELECT {columns}, {step} AS at, n FROM {table}_{step}s WHERE {step} >= $1 AND {step} < $2"
+_BETWEEN = """
+SELECT {columns}, width_bucket(hour, $3::bigint[]) AS at, n FROM {table}_hours WHERE hour >= $1 AND hour < $2
+"""
 _KINDS: Final = {"outcome": "origin, carrier, status, cause", "signal": "origin, carrier, signal"}
 _STATUS_FIELDS: Final = {one: "accepted" if one is Status.QUEUED else one.value for one in Status}
 _ACT_FIELDS: Final = {
@@ -147,6 +184,19 @@ async def series(
     return [(at, key, found[at, key]) for at, key in sorted(found, key=lambda one: (one[0], one[1] or ""))]
 
 
+async def series_between(
+    conn: Connection, edges: Sequence[int], *, by: Dimension | None = None, where: Where | None = None
+) -> list[tuple[int, str | None, Totals]]:
+    """The same between whole hours (`edges`, Unix minutes, rising): the days of a time zone, for instance."""
+    hours = [edge // HOUR for edge in edges]
+    found: dict[tuple[int, str | None], Totals] = {}
+    for table in _KINDS:
+        given = (hours[0], hours[-1], hours)
+        for row in await _grouped(conn, table, _BETWEEN, given, by, where or {}, at=True):
+            _add(found.setdefault((edges[row["at"] - 1], row["key"]), Totals()), table, row)
+    return [(at, key, found[at, key]) for at, key in sorted(found, key=lambda one: (one[0], one[1] or ""))]
+
+
 def _flat(of: Spans) -> Iterable[int]:
     for low, high in (*of.minutes, *of.hours, of.days):
         yield from (low, high)
@@ -156,7 +206,7 @@ async def _grouped(
     conn: Connection,
     table: str,
     source: str,
-    given: tuple[int, ...],
+    given: tuple[Any, ...],
     by: Dimension | None,
     where: Where,
     *,

@@ -6,7 +6,9 @@ sum is exactly that of the minutes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 HOUR = 60
 DAY = 1_440
@@ -35,3 +37,20 @@ def spans(since: int, until: int) -> Spans:
         return Spans(edges, ((first_hour, last_hour), (0, 0)), (0, 0))
     hours = ((first_hour, first_day * 24), (last_day * 24, last_hour))
     return Spans(edges, hours, (first_day, last_day))
+
+
+def calendar(since: int, until: int, step: Literal["day", "month"], zone: ZoneInfo) -> list[int]:
+    """Where the days or months of a time zone begin: the one that holds `since` first, one after `until` last.
+
+    Raises ValueError where a day does not begin on a whole hour of UTC: buckets could not say what it holds.
+    """
+    begin = datetime.fromtimestamp(since * 60, UTC).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    begin = begin.replace(day=1) if step == "month" else begin
+    edges: list[int] = []
+    while not edges or edges[-1] < until:
+        edges.append(int(begin.timestamp()) // 60)
+        following = begin.replace(tzinfo=None) + timedelta(days=1 if step == "day" else 32)
+        begin = following.replace(day=1 if step == "month" else following.day, tzinfo=zone)
+    if any(edge % HOUR for edge in edges):
+        raise ValueError("days of this time zone do not begin on whole hours of UTC")
+    return edges

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -16,6 +17,7 @@ from gateway.records import health, settlement, signals
 from gateway.records.health import Tally
 from gateway.records.migrate import FILES, migrate, migrations
 from gateway.records.settlement import Minute
+from gateway.records.spans import calendar
 
 pytestmark = pytest.mark.integration
 T0 = 29_400_000 - 29_400_000 % 1440
@@ -81,7 +83,7 @@ class Filled:
             of = {**self.origins.get(origin, {}), "carrier": carrier}
             inside = since <= minute < until and all(of.get(name) == value for name, value in where.items())
             if inside and (origin or not (by or where)):
-                found.setdefault(of[by] if by else None, Counter())[what] += n
+                found.setdefault((of[by] or None) if by else None, Counter())[what] += n
 
         for (minute, origin, carrier, status, cause), n in self.outcomes.items():
             take(minute, origin, carrier, ("status", status, cause), n)
@@ -150,6 +152,16 @@ async def test_causes_and_steps(filled: Filled) -> None:
         assert all(at % health.STEPS[step] == 0 for at, _, _ in steps)
         if step == "day":
             assert sum(of.delivered for _, _, of in steps) == whole.delivered
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_days_of_a_time_zone_and_months_hold_what_lies_between_their_edges(filled: Filled) -> None:
+    edges = calendar(T0, T0 + 9 * 1440, "day", ZoneInfo("Asia/Shanghai"))
+    assert edges[0] == T0 - 480
+    found = await health.series_between(filled.conn, edges, where={"sender": ["beta"]})
+    assert len(found) == 10
+    for at, _, of in found:
+        assert read(of) == told(filled.expected(at, at + 1440, None, {"sender": "beta"})[None])
 
 
 @pytest.mark.asyncio(loop_scope="module")

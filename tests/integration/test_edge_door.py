@@ -24,9 +24,9 @@ from gateway.guard import Cfg
 pytestmark = pytest.mark.integration
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
 PUBLIC |= {"/c/widget.js", "/c/form.js", "/c/form.css"}
-PEOPLE = {"/c/{name}", "/c/{name}/confirm"}
+PEOPLE = {"/c/{name}", "/c/{name}/confirm", "/l/{link}"}
 PEOPLE |= {"/v1/ledger/checkpoint", "/v1/ledger/keys", "/v1/ledger/tile/{path}"}
-"""Pages of forms, files of the log: no key, and what is not there is not there."""
+"""Pages of forms, links, files of the log: no key, and what is not there is not there."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -41,7 +41,8 @@ CONTRACT = {
     "post /v1/complaints/{id}/assign", "post /v1/complaints/{id}/answer", "post /v1/complaints/{id}/close",
     "post /v1/complaints/{id}/match", "get /v1/complaints/figures", "post /v1/complaints/figures",
     "get /v1/webhooks/dead", "post /v1/webhooks/replay", "post /v1/webhooks/{id}/replay",
-    "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
+    "get /v1/health", "post /v1/campaigns/{campaign}/links", "get /v1/campaigns/{campaign}/links", "get /l/{link}",
+     "get /v1/codes", "get /healthz", "get /readyz", "get /metrics",
 }  # fmt: skip
 
 
