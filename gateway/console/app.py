@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.console.desk import Desk
 from gateway.console.door import SESSION, Door
 from gateway.console.frame import mount
+from gateway.console.live import Live
 from gateway.console.pages import PAGES
 from gateway.console.signing import Signing
 from gateway.contract.console import Session
@@ -57,15 +58,15 @@ class Console:
         """Everything goes through the door."""
         await self.door(scope, receive, send)
 
-    def _opened(self) -> Desk:
+    def _opened(self) -> tuple[Desk, Live]:
         if self.desk is None:
             raise RuntimeError("the door lets nobody in before the parts are open")
-        return self.desk
+        return self.desk, self._live
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         async with self._open_desk() as desk:
-            self._signing = Signing(desk)
+            self._signing, self._live = Signing(desk), Live(desk)
             self.desk = desk
             sweeping = asyncio.create_task(self.door.sweep())
             try:
@@ -90,6 +91,7 @@ class Console:
             ("/sign-out", sign_out, "POST"),
             ("/me", _nothing, "GET"),
             ("/healthz", _nothing, "GET"),
+            ("/readyz", _ready, "GET"),
             ("/console/{name}", _static, "GET"),
         ):
             app.router.routes.append(Route(path, answer, methods=[method]))
@@ -104,6 +106,11 @@ def _owner(client: str) -> bytes | None:
 
 async def _nothing(_request: Request) -> Response:
     return Response(status_code=204)
+
+
+async def _ready(_request: Request) -> Response:
+    """Answers only while the parts are open: the door refuses everything else until then."""
+    return Response("ready")
 
 
 async def _static(request: Request) -> Response:

@@ -1,5 +1,7 @@
 """How figures are written for people: counts, parts per million, percentages, ages. Pure."""
 
+import math
+
 MILLION = 1_000_000
 
 
@@ -21,3 +23,11 @@ def ppm_text(value: float | None) -> str:
 def percent(n: int, of: int) -> str:
     """`98.2 %`; a dash where there is nothing to measure."""
     return "–" if of <= 0 else f"{100 * n / of:.1f} %"
+
+
+def ceiling(value: float) -> float:
+    """The next round figure above, of which a quarter is round too: an axis' end."""
+    if value <= 0:
+        return 4.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(unit * step for step in (1.2, 1.6, 2, 3, 4, 6, 8, 10) if unit * step >= value)

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from gateway import telemetry
 from gateway.console import door, pieces
 from gateway.console.desk import Desk
+from gateway.console.live import Live
 from gateway.console.wording import LANGUAGES, Words, preferred, words
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.console import May, Session
@@ -73,6 +74,8 @@ class View:
     """What the address says: path and query."""
     zone: ZoneInfo
     client: Client
+    live: Live
+    """What everybody watches."""
 
     def may(self, what: May) -> bool:
         """Whether the reader may; for showing a button, not for the act itself."""
@@ -177,12 +180,12 @@ class View:
 # --- mounting --------------------------------------------------------------------------------------------------------
 
 
-def mount(page: Page, pages: tuple[Page, ...], desk: Callable[[], Desk]) -> None:
+def mount(page: Page, pages: tuple[Page, ...], opened: Callable[[], tuple[Desk, Live]]) -> None:
     """Give a page its address."""
 
     @ui.page(page.path, title="Assent", response_timeout=8.0)
     async def _(request: Request) -> None:
-        view = _view(request, ui.context.client, desk())
+        view = _view(request, ui.context.client, *opened())
         pieces.text("a", view.t["skip"], "skip", href="#main")
         _header(view, page, pages)
         view.client.title = f"{view.t[page.title]} · Assent"
@@ -202,7 +205,7 @@ def mount(page: Page, pages: tuple[Page, ...], desk: Callable[[], Desk]) -> None
                 pieces.empty(view.t["away"])
 
 
-def _view(request: Request, client: Client, desk: Desk) -> View:
+def _view(request: Request, client: Client, desk: Desk, live: Live) -> View:
     session: Session = request.scope[door.SESSION]
     lang = session.lang or preferred(request.headers.get("accept-language", ""))
     own = copy.copy(client.page)  # the library keeps language and colours with the page: ours are each reader's
@@ -210,7 +213,7 @@ def _view(request: Request, client: Client, desk: Desk) -> View:
     client.page = own
     client._head_html += HEAD  # noqa: SLF001 - `ui.add_head_html` would send it to everybody's page
     asked = {**request.query_params, **request.path_params}
-    return View(desk, session, words(lang), asked, ZoneInfo(session.zone or ZONE), client)
+    return View(desk, session, words(lang), asked, ZoneInfo(session.zone or ZONE), client, live)
 
 
 def _header(view: View, here: Page, pages: tuple[Page, ...]) -> None:

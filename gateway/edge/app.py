@@ -50,6 +50,7 @@ from gateway.edge.messages import hot_routes
 from gateway.edge.optin.routes import router as consent_pages
 from gateway.edge.personal.routes import router as personal_data
 from gateway.edge.problems import Refused, body_of, fields, new_trace
+from gateway.edge.refusing import tell_refusals
 
 OpenGate = Callable[[], AbstractAsyncContextManager[Gate]]
 ROUTERS = (
@@ -147,7 +148,7 @@ def _lifespan(open_gate: OpenGate) -> Callable[[FastAPI], AbstractAsyncContextMa
         door: Door = app.door  # type: ignore[attr-defined]
         async with open_gate() as gate:
             door.gate = gate
-            loops = (_measure(gate), operations.watch(gate), gate.clicks.run(gate.pool))
+            loops = (_measure(gate), tell_refusals(gate), operations.watch(gate), gate.clicks.run(gate.pool))
             beside = [asyncio.create_task(loop) for loop in loops]
             try:
                 yield

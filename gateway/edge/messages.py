@@ -26,6 +26,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.problems import Headers, Refused, item_of, new_trace, trace_of, wrong
 from gateway.edge.times import of_ms
 from gateway.intake import Answer, check
+from gateway.intake.refused import NOBODY
 
 JSON = (b"content-type", b"application/json")
 REQUESTS = TypeAdapter(list[SendRequest])
@@ -166,6 +167,8 @@ class Sending:
         refused = faults.refused(fault, self._route, trace)
         if not refused.counted:
             telemetry.ADMISSIONS.add(1, refused.refusal.code, "none")
+            if (gate := self._door.gate) is not None:
+                gate.intake.refused.add(NOBODY, refused.refusal.code)
         await refuse(send, refused, trace)
 
 

@@ -26,6 +26,7 @@ from gateway.intake.coalesce import Coalescer
 from gateway.intake.digests import binding, text_hash, used_digest
 from gateway.intake.job import Job
 from gateway.intake.prepare import DAY_MS, Prepared, Routes, due, ms, prepare, uncallable
+from gateway.intake.refused import NOBODY, Refused
 from gateway.rules import hours
 from gateway.rules.pack import Pack
 from gateway.rules.reach import OPEN, Reach
@@ -62,6 +63,8 @@ class Intake:
         self.packs, self.pepper, self._now_ms = packs, pepper, now_ms
         self._admitting = {cls: Coalescer(self.admit, flights=2) for cls in Class}
         self._binding: Coalescer[Binding, Bound] = Coalescer(guard.bind)
+        self.refused = Refused()
+        """What was refused and not yet told to the board."""
         self._routes = Routes({}, packs)
         self._registry: object = None
 
@@ -433,3 +436,6 @@ def _count(out: list[Answer | Refusal], requests: Sequence[SendRequest | Refusal
         code = result.status if isinstance(result, Answer) else result.code
         cls = "none" if isinstance(request, Refusal) else routes.cls_of(request.sender, request.purpose)
         telemetry.ADMISSIONS.add(1, code, cls)
+        if isinstance(result, Refusal):
+            sender = NOBODY if isinstance(request, Refusal) else request.sender
+            intake.refused.add(sender if intake.cfg.sender(sender) is not None else NOBODY, result.code)

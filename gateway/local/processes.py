@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 """In the order they are listed; they start together and stop in reverse, the edge first. The console is left out where
 its package is not installed."""
 
+PORTS = {"edge": "ASSENT_PORT", "console": "ASSENT_CONSOLE_PORT"}
+"""Those that serve HTTP, which are asked whether they are ready; the others say it."""
+
 
 class Process:
     """One process of the gateway."""
@@ -41,8 +44,8 @@ class Process:
     @property
     def endpoint(self) -> str:
         """The edge's address, and the console's; the other processes have none."""
-        ports = {"edge": "ASSENT_PORT", "console": "ASSENT_CONSOLE_PORT"}
-        return f"http://127.0.0.1:{self._env[ports[self.name]]}" if self.name in ports else ""
+        port = PORTS.get(self.name)
+        return "" if port is None else f"http://127.0.0.1:{self._env[port]}"
 
     def prepare(self) -> None:
         """Nothing to make."""
@@ -65,7 +68,8 @@ class Process:
 
     def ready(self) -> bool:
         """Whether it does its work now."""
-        return answers(int(self._env["ASSENT_PORT"])) if self.name == "edge" else self._said_so()
+        port = PORTS.get(self.name)
+        return self._said_so() if port is None else answers(int(self._env[port]))
 
     def _said_so(self) -> bool:
         if self._pipe < 0:
@@ -98,7 +102,7 @@ def command(*words: str) -> list[str]:
 
 
 def answers(port: int) -> bool:
-    """Whether the edge's `/readyz` answers 200."""
+    """Whether `/readyz` answers 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
     try:
         connection.request("GET", "/readyz")

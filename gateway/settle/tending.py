@@ -18,7 +18,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from gateway.records import alerts, complaints, contents, doubts, forms, links, partitions, signals, webhooks
+from gateway.records import alerts, complaints, contents, doubts, forms, links, partitions, refusals, signals, webhooks
 from gateway.records.connection import AWAY, Connection
 from gateway.telemetry import logger
 
@@ -65,6 +65,7 @@ class Tending:
         await partitions.drop_buckets_before(conn, "minute", minutes * partitions.MINUTES)
         await partitions.drop_buckets_before(conn, "hour", (today - self._days["messages"]) * 24)
         await links.purge(conn)
+        await refusals.forget(conn, minutes * partitions.MINUTES)
         await signals.purge(conn, (today - self._days["messages"]) * partitions.MINUTES)
 
     async def tend(self) -> list[str]:

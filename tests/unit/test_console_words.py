@@ -27,12 +27,13 @@ def test_every_key_is_said_in_every_language_with_the_same_values() -> None:
 def test_every_key_that_the_code_names_is_there_and_every_key_is_named() -> None:
     source = "\n".join(path.read_text("utf-8") for path in [*ROOM.rglob("*.py"), *ROOM.rglob("*.html")])
     keys = words("zh").keys()
-    named = set(re.findall(r"""\bt(?:old)?(?:\[|\()["']([a-z0-9_]*[a-z0-9])["']""", source))
+    named = set(re.findall(r"""\bt(?:old)?(?:\[|\()["']([a-z0-9_]{2,}[a-z0-9])["']""", source))
     assert named <= keys, named - keys
     assert {page.title for page in PAGES} <= keys
     for key in keys:
         whole = f'"{key}"' in source
-        made = any(f'"{key[: n + 1]}"' in source for n, letter in enumerate(key) if letter == "_")
+        starts = [key[: n + 1] for n, letter in enumerate(key) if letter == "_"]
+        made = any(f'"{start}"' in source or f'f"{start}{{' in source for start in starts)
         assert whole or made, f"nobody says {key}"
     assert {f"role_{role}" for role in Role} <= keys
     assert {f"act_{act}" for act in re.findall(r"'(\w+)'", _acts())} <= keys
@@ -114,6 +115,7 @@ def test_figures() -> None:
     assert figures.ppm_text(figures.ppm(0, 0)) == "–"
     assert figures.percent(1, 3) == "33.3 %"
     assert figures.count(None) == "–"
+    assert [figures.ceiling(value) for value in (0, 0.9, 1250, 3412, 8000)] == [4, 1, 1600, 4000, 8000]
 
 
 def test_a_viewer_sees_nobody_and_an_operator_only_moves() -> None:

@@ -1,23 +1,28 @@
-"""Breakers: what is stopped and why, and a named person stopping or resuming a scope.
+"""Breakers: what is stopped, by which figures and by whom, and a named person stopping a scope or letting it go on.
 
-Stopping takes effect first and is recorded then; resuming is recorded first, so that nothing is ever resumed without a
-name and a reason. A crash between the two leaves the scope stopped. The name is the one the person signed in with.
+Stopping takes effect first and is recorded then; resuming, even of a share, is recorded first, so that nothing is ever
+resumed without a name and a reason. A crash between the two leaves the scope stopped. The name is the one the person
+signed in with.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nicegui import ui
 
-from gateway.console import pieces
+from gateway.console import figures, measures, pieces
 from gateway.console.frame import Declined, Page, View
+from gateway.console.live import Standing
 from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.registry import SCOPE, SCOPE_FORMS
-from gateway.records import registry
+from gateway.records import breakers, registry
 
 MOST_WORDS = 500
 REFRESH_S = 2.0
+PERMILLE = 10
+"""The share that is let through at first where nobody says another: 1 %."""
 
 
 async def show(view: View) -> None:
@@ -25,38 +30,41 @@ async def show(view: View) -> None:
     t = view.t
     pieces.text("p", t["breakers_lead"])
     if view.may(May.MOVE):
-        pieces.button(t["breaker_open"], lambda: _dialog(view, None), "danger")
-    listed = pieces.box("div")
-    shown: list[Any] = []
+        pieces.button(t["breaker_open"], lambda: _stopping(view), "danger")
+    with pieces.box("section"):
+        pieces.text("h2", t["breakers_moved"])
+        table = _table(view)
+        none = pieces.empty(t["breakers_none"])
 
     async def refresh() -> None:
-        rows = [_row(view, one) for one in await registry.breakers(view.desk.pool)]
-        if rows == shown and listed.default_slot.children:
-            return
-        shown[:] = rows
-        listed.clear()
-        with listed:
-            _list(view, rows)
+        async with view.desk.pool.acquire(timeout=registry.TIMEOUT_S) as connection:
+            found = await registry.breakers(connection)
+            standing = Standing({one.scope: one for one in found}, await breakers.warned(connection))
+        warned = [_warned(view, standing, scope) for scope in sorted(standing.warned) if scope not in standing.breakers]
+        order = sorted(found, key=lambda one: (not one.is_open, one.scope))
+        rows = [_row(view, standing, one) for one in order] + warned
+        if rows != table.rows:
+            table.rows = rows
+        table.set_visibility(bool(rows))
+        none.set_visibility(not rows)
 
     await refresh()
     view.repeat(REFRESH_S, refresh)
 
 
-def _list(view: View, rows: list[dict[str, Any]]) -> None:
+def _table(view: View) -> ui.table:
     t = view.t
-    if not rows:
-        pieces.empty(t["breakers_none"])
-        return
     columns = [
-        pieces.Column("id", t["scope"]),
+        pieces.Column("id", t["scope"], to="to"),
         pieces.Column("state", t["state"]),
+        pieces.Column("figures", t["breaker_figures"]),
         pieces.Column("by", t["breaker_by"]),
         pieces.Column("reason", t["reason"]),
         pieces.Column("at", t["at"]),
     ]
     if view.may(May.MOVE):
         columns.append(pieces.Column("act", t["act"]))
-    table = pieces.table(columns, rows, t["breakers_title"])
+    table = pieces.table(columns, [], t["breakers_title"])
     pieces.status_cells(table, "state")
     if view.may(May.MOVE):
         table.add_slot(
@@ -65,65 +73,150 @@ def _list(view: View, rows: list[dict[str, Any]]) -> None:
             ":aria-label=\"props.row.act + ' ' + props.row.id\" "
             "@click=\"() => $parent.$emit('close', props.row.id)\">{{ props.row.act }}</button></q-td>",
         )
-        table.on("close", lambda event: _dialog(view, str(event.args)))
+        table.on("close", lambda event: _resuming(view, str(event.args)))
+    return table
 
 
-def _row(view: View, one: registry.Breaker) -> dict[str, Any]:
-    t = view.t
+def _row(view: View, standing: Standing, one: registry.Breaker) -> dict[str, Any]:
+    said, tone = measures.state(view, standing, one.scope)
     return {
         "id": one.scope,
+        "to": _address(one.scope),
         "open": one.is_open,
-        "state": t["breaker_is_open"] if one.is_open else t["breaker_is_closed"],
-        "tone": "bad" if one.is_open else "good",
+        "state": said,
+        "tone": tone,
+        "figures": _figures(view, one.figures) if one.is_open else "",
         "by": one.changed_by,
         "reason": one.reason,
         "at": view.time(one.changed_at),
-        "act": t["breaker_close"] if one.is_open else "",
+        "act": view.t["breaker_close"] if one.is_open else "",
     }
 
 
-def _dialog(view: View, scope: str | None) -> None:
-    """Ask for a reason (and a scope to stop); nothing happens before both are given."""
+def _warned(view: View, standing: Standing, scope: str) -> dict[str, Any]:
+    since, counted = standing.warned[scope]
+    said, tone = measures.state(view, standing, scope)
+    return {
+        "id": scope,
+        "to": _address(scope),
+        "open": False,
+        "state": said,
+        "tone": tone,
+        "figures": _figures(view, counted),
+        "by": "–",
+        "reason": "–",
+        "at": view.time(since),
+        "act": "",
+    }
+
+
+def _figures(view: View, told: Mapping[str, Any] | None) -> str:
+    """What was counted, in words; empty where a person stopped it."""
+    if not told or "n" not in told:
+        return ""
+    return view.t(
+        "breaker_counted",
+        what=view.t.get("counts_" + str(told.get("counts")), str(told.get("counts"))),
+        n=figures.count(told["n"]),
+        of=figures.count(told.get("delivered")),
+        ppm=figures.ppm_text(told.get("ppm")),
+        within=told.get("within"),
+    )
+
+
+def _address(scope: str) -> str:
+    kind, _, name = scope.partition(":")
+    return f"/{kind}s/{name}" if kind in {"sender", "campaign"} else ""
+
+
+# --- dialogs ---------------------------------------------------------------------------------------------------------
+
+
+def _stopping(view: View) -> None:
+    """Ask which scope to stop, and why; nothing happens before both are given."""
     t = view.t
-    closing = scope is not None
-    with view.client.content, ui.dialog() as dialog, pieces.box("div", "dialog", role="document"):
-        dialog.props["aria-label"] = t["breaker_close" if closing else "breaker_open"]
-        pieces.text("h2", t("breaker_close_what", scope=scope) if closing else t["breaker_open"])
-        pieces.text("p", t["breaker_close_lead" if closing else "breaker_open_lead"])
-        target = None
-        if not closing:
-            target = pieces.field(t["scope"], placeholder="sender:acme")
-            target.props["hint"] = "; ".join(SCOPE_FORMS)
-        reason = ui.textarea(t["reason"]).props(f"outlined autogrow autofocus maxlength={MOST_WORDS}")
-        pieces.text("p", t("breaker_name", name=view.session.name), "quiet")
+    with view.client.content, ui.dialog() as dialog, pieces.box("div", "dialog"):
+        dialog.props["aria-label"] = t["breaker_open"]
+        pieces.text("h2", t["breaker_open"])
+        pieces.text("p", t["breaker_open_lead"])
+        scope = pieces.field(t["scope"], placeholder="sender:acme", autofocus=True)
+        pieces.text("p", "; ".join(SCOPE_FORMS), "quiet")
+        reason = _reason(view)
 
         async def move() -> str:
-            where = scope if target is None else target.value.strip()
-            await _moved(view, where or "", reason.value.strip(), is_open=not closing)
+            where, why = scope.value.strip(), _said(reason)
+            if not re.fullmatch(SCOPE, where):
+                raise Declined("breaker_scope_wrong")
+            await _moved(view, where, why)
+            await view.record(EventKind.BREAKER, {"scope": where, "open": True, "why": why})
             dialog.close()
-            return "breaker_closed" if closing else "breaker_opened"
+            return "breaker_opened"
 
         with pieces.box("div", "line"):
             pieces.button(t["cancel"], dialog.close, "quiet")
-            kind = "" if closing else "danger"
-            pieces.button(t["breaker_close" if closing else "breaker_open"], view.doing(May.MOVE, move), kind)
+            pieces.button(t["breaker_open"], view.doing(May.MOVE, move), "danger")
     dialog.on("hide", dialog.delete)
     dialog.open()
 
 
-async def _moved(view: View, scope: str, why: str, *, is_open: bool) -> None:
-    if not re.fullmatch(SCOPE, scope):
-        raise Declined("breaker_scope_wrong")
+def _resuming(view: View, scope: str) -> None:
+    """Ask for a reason, and whether all or a share is let through."""
+    t = view.t
+    with view.client.content, ui.dialog() as dialog, pieces.box("div", "dialog"):
+        dialog.props["aria-label"] = t("breaker_close_what", scope=scope)
+        pieces.text("h2", t("breaker_close_what", scope=scope))
+        pieces.text("p", t["breaker_close_lead"])
+        reason = _reason(view, autofocus=True)
+        share = ui.number(t["breaker_share"], value=PERMILLE / 10, min=0.1, max=99.9, step=0.1)
+        share.props("outlined dense")
+        pieces.text("p", t["breaker_share_lead"], "quiet")
+
+        async def close() -> str:
+            why = _said(reason)
+            await view.record(EventKind.BREAKER, {"scope": scope, "open": False, "why": why})
+            await _moved(view, scope, why, is_open=False)
+            dialog.close()
+            return "breaker_closed"
+
+        async def trickle() -> str:
+            why, permille = _said(reason), round((share.value or 0) * 10)
+            if not 1 <= permille <= 999:  # noqa: PLR2004 - of a thousand
+                raise Declined("breaker_share_wrong")
+            data = {"scope": scope, "open": True, "why": why, "permille": permille}
+            await view.record(EventKind.BREAKER, data)
+            await _moved(view, scope, why, permille=permille)
+            dialog.close()
+            return "breaker_trickled"
+
+        with pieces.box("div", "line"):
+            pieces.button(t["cancel"], dialog.close, "quiet")
+            pieces.button(t["breaker_trickle"], view.doing(May.MOVE, trickle), "quiet")
+            pieces.button(t["breaker_close"], view.doing(May.MOVE, close))
+    dialog.on("hide", dialog.delete)
+    dialog.open()
+
+
+def _reason(view: View, **more: Any) -> ui.textarea:
+    made = ui.textarea(view.t["reason"])
+    made.props(f"outlined autogrow maxlength={MOST_WORDS}")
+    for name, value in more.items():
+        made.props[name] = value
+    pieces.text("p", view.t("breaker_name", name=view.session.name), "quiet")
+    return made
+
+
+def _said(reason: ui.textarea) -> str:
+    why = (reason.value or "").strip()
     if not 0 < len(why) <= MOST_WORDS:
         raise Declined("reason_missing")
-    by = view.session.name
-    data = {"scope": scope, "open": is_open, "why": why}
-    if not is_open:
-        await view.record(EventKind.BREAKER, data)
+    return why
+
+
+async def _moved(view: View, scope: str, why: str, *, is_open: bool = True, permille: int | None = None) -> None:
     async with view.desk.pool.acquire(timeout=registry.TIMEOUT_S) as connection:
-        await registry.set_breaker(connection, scope, is_open=is_open, by=by, reason=why)
-    if is_open:
-        await view.record(EventKind.BREAKER, data)
+        await registry.set_breaker(
+            connection, scope, is_open=is_open, by=view.session.name, reason=why, permille=permille
+        )
 
 
 PAGE = Page("/breakers", "breakers_title", May.BOARD, show, menu=True)
