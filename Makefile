@@ -1,6 +1,6 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-interop unit fault check style layout types imports generated format schemas lock bench bench-ledger bench-held bench-breaker load clean venv venv-dev
+.PHONY: help run test test-browser test-interop unit fault check style layout types imports generated format schemas lock bench bench-ledger bench-held bench-records bench-breaker load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
@@ -73,6 +73,9 @@ bench-ledger: venv-dev ## events a second, their cost, rebuild and audit: ARGS='
 
 bench-held: venv-dev ## what held messages cost, in memory, disk and time: ARGS='--rows 10000000 --gate'
 	@exec $(PY) -m loadtests.held $(ARGS)
+
+bench-records: venv-dev ## how fast contents are archived and exported, and at what cost: ARGS='--rows 2000000 --gate'
+	@exec $(PY) -m loadtests.records $(ARGS)
 
 bench-breaker: venv-dev ## how soon the breaker opens, and how seldom falsely: ARGS='--runs 2000 --good 20000 --gate'
 	@exec $(PY) -m loadtests.breaker $(ARGS)

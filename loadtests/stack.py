@@ -55,6 +55,11 @@ class Stack:
         """Kafka's address."""
         return self.kafka.endpoint
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process is started with, its secrets included."""
+        return dict(self._env)
+
     def start_parts(self) -> None:
         """Start the parts; make schema, topics and the demo's rows."""
         bring_up(self.parts, on_ready=lambda part, seconds: self._say(f"{part.name} ready after {seconds:.1f} s"))
@@ -62,6 +67,7 @@ class Stack:
         metrics.mkdir()
         self._env = environment(
             port=self.port,
+            console=free_port(),
             metrics=metrics,
             redis_url=self.valkey.endpoint,
             kafka=self.kafka.endpoint,
@@ -96,8 +102,8 @@ class Stack:
         )
 
     def start_all(self) -> None:
-        """Every process that `assent up` runs."""
-        self.start(*COMMANDS)
+        """Every process that `assent up` runs, but for the console, which no message passes."""
+        self.start(*(name for name in COMMANDS if name != "console"))
 
     def end(self, *names: str) -> None:
         """Stop processes."""

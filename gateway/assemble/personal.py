@@ -55,7 +55,11 @@ def erasures(parts: Parts) -> Erasures:
     """Demands for erasure over a process's parts."""
     personal = Personal(parts.pool)
     others = Others(
-        lambda: rules_of(parts.packs, parts.cfg.registry), personal.last_message_ms, personal.forget, personal.cancel
+        lambda: rules_of(parts.packs, parts.cfg.registry),
+        personal.last_message_ms,
+        personal.forget,
+        personal.cancel,
+        personal.held,
     )
     return Erasures(parts.pool, parts.appender, Reading(parts.pool, parts.keys), others)
 
@@ -98,7 +102,13 @@ async def desk(settings: Settings) -> AsyncIterator[Desk]:
                 known: Registry = await registered.load(connection)
             reading, appender, personal = Reading(pool, keys), Appender(pool, keys, guard), Personal(pool)
             await appender.start()
-            others = Others(lambda: rules_of(packs, known), personal.last_message_ms, personal.forget, personal.cancel)
+            others = Others(
+                lambda: rules_of(packs, known),
+                personal.last_message_ms,
+                personal.forget,
+                personal.cancel,
+                personal.held,
+            )
             sources = Sources(Messages(pool), personal, packs, known)
             try:
                 yield Desk(keys, reading, appender, Erasures(pool, appender, reading, others), sources, packs)

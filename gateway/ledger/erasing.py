@@ -2,7 +2,8 @@
 
 Owns table `erasures_due`. The decision is `rules.retention`'s; here it becomes an event. Nothing to keep: ERASURE,
 which destroys the person's key. Otherwise RESTRICTION: nothing stands any more, the records are stored and used for
-nothing else, and a row says when they may go. The ledger process carries out what is due (`run`).
+nothing else, and a row says when they may go. A legal hold restricts in the same way until it is released. The ledger
+process carries out what is due (`run`).
 
 Order of a request: row, event, what other rooms hold, row away (of an erasure). Order of what is due: event (its id is
 made of the row, so a repetition is the same event), what other rooms hold, row away. A crash in between leaves the
@@ -31,6 +32,8 @@ from gateway.rules.pack import Retention
 from gateway.rules.retention import Act, Kept, due_ms, owed, restricted_at, returned, stands
 
 LOOK_S = 30.0
+HELD_AGAIN_MS = 7 * 86_400_000
+"""How long after a look a person under a legal hold is looked at again."""
 PAGE = 100
 QUERY_S = 1.5
 BUILT_IN = "assent"
@@ -60,6 +63,10 @@ class Due(NamedTuple):
     requested_seq: int
 
 
+async def _nobody(_subject: bytes) -> bool:
+    return False
+
+
 class Others(NamedTuple):
     """What other rooms know and hold about a person."""
 
@@ -70,6 +77,8 @@ class Others(NamedTuple):
     """Delete what is kept about the person beside the ledger. Repeatable."""
     cancel: Callable[[bytes], Awaitable[None]]
     """Delete what waits for the person's confirmation. Repeatable."""
+    held: Callable[[bytes], Awaitable[bool]] = _nobody
+    """Whether a legal hold covers the person: then nothing is erased before it is released."""
 
 
 class File(NamedTuple):
@@ -140,7 +149,7 @@ class Erasures:
         file = await self._file(subject, now)
         if not file.known:
             return None
-        until = due_ms(file.kept)
+        until = await self._until(file, subject, now)
         restricted = restricted_at(file.acts)
         if until is None:
             return await self._erase(file, Due(subject, now, _last(file)), by, event_id)
@@ -148,6 +157,11 @@ class Erasures:
             (told,) = [one for one in file.history if one["seq"] == restricted]
             event_id, now = told["event_id"], told["occurred_at"]
         return await self._restrict(file, Due(subject, until, _last(file)), by, event_id, now)
+
+    async def _until(self, file: File, subject: bytes, now: int) -> int | None:
+        """Until when nothing may be erased: while a law asks for the records, or a legal hold stands; none: now."""
+        until = due_ms(file.kept)
+        return max(until or 0, now + HELD_AGAIN_MS) if await self._others.held(subject) else until
 
     async def _restrict(self, file: File, due: Due, by: str, name: str, now: int) -> Done | Refusal:
         """Of a person who is restricted already this repeats the event, and so waits until it is in force."""
@@ -211,7 +225,7 @@ class Erasures:
         if file.due is None:
             await self._execute(FORGET, *due)
             return False
-        until = due_ms(file.kept)
+        until = await self._until(file, due.subject, now)
         if until is not None:
             await self._execute(POSTPONE, *due, until)
             return False

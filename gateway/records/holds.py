@@ -34,6 +34,10 @@ HELD = {
 """Whether a row is held, by its table."""
 ALIAS = {"messages": "m", "message_contents": "c"}
 """What the row is called in `HELD`."""
+_PERSON = f"""
+SELECT EXISTS (SELECT FROM legal_holds WHERE released_at IS NULL AND subject = $1)
+    OR EXISTS (SELECT FROM messages m WHERE m.subject = $1 AND {HELD["messages"]})
+"""  # noqa: S608 - a constant
 _COLUMNS = """
 id, sender, campaign, subject, from_id, until_id, added_by, reason, added_at, released_by, released_reason, released_at
 """
@@ -108,12 +112,8 @@ async def touching(conn: Connection, low_id: str, high_id: str) -> list[int]:
 
 
 async def of_person(conn: Connection, subject: bytes) -> bool:
-    """Whether a hold that names this person stands."""
-    return bool(
-        await conn.fetchval(
-            "SELECT EXISTS (SELECT FROM legal_holds WHERE released_at IS NULL AND subject = $1)", subject
-        )
-    )
+    """Whether a hold names this person, or covers a message to them: what proves its permission is held too."""
+    return bool(await conn.fetchval(_PERSON, subject))
 
 
 def _hold(row: Record) -> Hold:

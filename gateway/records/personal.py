@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from asyncpg import Pool, Record
 
 from gateway.contract.decision import Status
-from gateway.records import contents, signals
+from gateway.records import contents, holds, signals
 from gateway.records.timeline import STATUS_NUMBERS
 
 DEADLINE_S = 2.0
@@ -79,6 +79,11 @@ class Personal:
         async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
             await signals.forget(conn, subject)
             await contents.forget(conn, subject, time.time_ns() // 1_000_000)
+
+    async def held(self, subject: bytes) -> bool:
+        """Whether a legal hold covers the person or a message to them."""
+        async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
+            return await holds.of_person(conn, subject)
 
     async def cancel(self, subject: bytes) -> None:
         """Delete what waits: an opt-in to be confirmed, an answer to be sent."""

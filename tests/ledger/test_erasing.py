@@ -17,10 +17,12 @@ from gateway.ledger import erasing, events
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.ledger.certificate import certify, holds
 from gateway.ledger.commit import Appended
-from gateway.ledger.erasing import Done, Erasures, Others
+from gateway.ledger.erasing import HELD_AGAIN_MS, Done, Erasures, Others
 from gateway.ledger.keys import Keys
 from gateway.ledger.reading import Reading
+from gateway.records import holds as legal
 from gateway.records import timeline
+from gateway.records.holds import Scope
 from gateway.records.personal import Personal
 from gateway.rules.pack import load
 from gateway.rules.retention import end_ms
@@ -67,7 +69,8 @@ class Part:
         self.pool, self.appender, self.clock = pool, appender, Clock()
         self.forget_fails = 0
         self.personal, self.reading = Personal(pool), Reading(pool, KEYS)
-        others = Others(lambda: CN.retention, self.personal.last_message_ms, self.forget, self.personal.cancel)
+        personal = self.personal
+        others = Others(lambda: CN.retention, personal.last_message_ms, self.forget, personal.cancel, personal.held)
         self.erasures = Erasures(pool, appender, self.reading, others, self.clock)
 
     async def forget(self, subject: bytes) -> None:
@@ -165,6 +168,32 @@ async def test_whom_no_law_keeps_is_erased_at_once(part: Part) -> None:
     assert [one["what"] for one in signed.certificate["kept"]] == ["refusals"]
     assert [one["what"] for one in signed.certificate["erased"]] == ["permissions", "records", "replies"]
     assert signed.certificate["erasure_due"] is None
+
+
+async def test_whom_a_legal_hold_covers_is_restricted_until_it_is_released(part: Part) -> None:
+    named, written_to = number(), number()
+    for to in (named, written_to):
+        await part.act(to, EventKind.WITHDRAWAL, events.withdrawal("acme"), LONG_AGO)
+        await part.message(to, (Status.QUEUED, LONG_AGO), (Status.SENT, LONG_AGO))
+    row = await part.pool.fetchrow("SELECT id FROM messages WHERE subject = $1", KEYS.subject(written_to))
+    one = str(row["id"])
+    until = f"{int(one.replace('-', ''), 16) + 1:032x}"
+    scopes = [Scope(subject=KEYS.subject(named)), Scope(from_id=one, until_id=until)]
+    before = part.clock()
+    async with part.pool.acquire() as conn:
+        held = [await legal.add(conn, scope, "Li Lei", "case 88") for scope in scopes]
+        for to in (named, written_to):
+            assert (await part.demand(to)).status == "restricted"
+            assert (await part.row(to))["due_at"] == before + HELD_AGAIN_MS
+        part.clock.at = end_ms(before, 5, CN.zone)  # the demand's own record is kept for so long
+        assert await part.erasures.finish() == 0
+        assert await legal.release(conn, held[0], "Li Lei", "closed")
+        part.clock.at += HELD_AGAIN_MS
+        assert await part.erasures.finish() == 1
+        assert [await part.has_key(to) for to in (named, written_to)] == [False, True]
+        assert await legal.release(conn, held[1], "Li Lei", "closed")
+    part.clock.at += HELD_AGAIN_MS
+    assert await part.erasures.finish() == 1
 
 
 async def test_nobody_is_nobody(part: Part) -> None:

@@ -25,6 +25,10 @@ def erasures(gate: Gate) -> Erasures:
     """Demands for erasure, over this gate's parts."""
     personal = Personal(gate.pool)
     others = Others(
-        lambda: rules_of(gate.packs, gate.cfg.registry), personal.last_message_ms, personal.forget, personal.cancel
+        lambda: rules_of(gate.packs, gate.cfg.registry),
+        personal.last_message_ms,
+        personal.forget,
+        personal.cancel,
+        personal.held,
     )
     return Erasures(gate.pool, gate.appender, gate.reading, others)
