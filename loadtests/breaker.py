@@ -81,6 +81,41 @@ def runs(lines: Lines, rate: float, n: int, *, size: int = CAMPAIGN, delay: floa
     return [run(lines, random.Random(f"{seed}/{one}"), rate, size=size, delay=delay) for one in range(n)]
 
 
+HOURS_DAY, HOURS_MONTH, HOURS_YEAR = 25, 31 * 24, 365 * 24
+"""The evaluator's windows are of whole hours and days: at their widest."""
+
+
+def year(lines: Lines, rng: random.Random, rate: float, a_day: int) -> int:
+    """How often a sender opens in a year of so many deliveries a day, if it is closed again at once."""
+    an_hour, opened, begun = a_day // 24, 0, 0
+    complaints = [0] * HOURS_YEAR
+    for at in arrivals(rng, rate, an_hour * HOURS_YEAR, 0.0):
+        complaints[min(int(at) // an_hour, HOURS_YEAR - 1)] += 1
+    day = month = 0
+    for hour, found in enumerate(complaints):
+        day, month = day + found, month + found
+        if hour - begun >= HOURS_DAY:
+            day -= complaints[hour - HOURS_DAY]
+        if hour - begun >= HOURS_MONTH:
+            month -= complaints[hour - HOURS_MONTH]
+        if found:
+            hours = hour - begun + 1
+            tallies = (Tally(min(hours, HOURS_DAY) * an_hour, day), Tally(min(hours, HOURS_MONTH) * an_hour, month))
+            if judge(lines, "sender", Counts(*tallies)).level == "open":
+                opened, begun, day, month = opened + 1, hour + 1, 0, 0
+    return opened
+
+
+def years(lines: Lines, n: int) -> Iterator[str]:
+    """What good senders come to in a year, by their rate and size."""
+    yield "| true rate | delivered a day | openings in a year, mean |"
+    yield "|---:|---:|---:|"
+    for rate in (GOOD, 0.0005):
+        for a_day in (2_400, 24_000, 240_000):
+            found = [year(lines, random.Random(f"year/{rate}/{a_day}/{one}"), rate, a_day) for one in range(n)]
+            yield f"| {rate:.2%} | {a_day:,} | {sum(found) / n:.2f} |"
+
+
 def quantile(found: Sequence[int | None], q: float) -> int | None:
     """The deliveries by which the share `q` had happened; none where it had not."""
     ranked = sorted(math.inf if one is None else one for one in found)
@@ -128,6 +163,9 @@ def main() -> int:
         f"at {GOOD:.2%}: {wrong} of {len(good):,} campaigns of {CAMPAIGN:,} opened falsely"
         f" ({wrong * per:.2f} in a thousand), {warned} warned ({warned * per:.2f} in a thousand)"
     )
+    print()
+    for row in years(lines, max(1, given.runs // 40)):
+        print(row)
     reached = share >= SURE and wrong <= FALSE_MOST * len(good)
     print("gates: reached" if reached else "gates: NOT REACHED")
     return 1 if given.gate and not reached else 0
