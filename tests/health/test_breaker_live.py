@@ -1,4 +1,7 @@
-"""A campaign on its way while people complain about it: the real processes stop it, and go on when a person says so."""
+"""A storm of complaints while a campaign is on its way, end to end over real processes.
+
+They warn, stop it, hold what waits and divide its list; a person cleanses the list, lets a share go on, then all.
+"""
 
 import asyncio
 import time
@@ -16,6 +19,8 @@ pytestmark = pytest.mark.integration
 CAMPAIGN, LIST = "spring", "fair-2019"
 SCOPES = (f"campaign:{CAMPAIGN}", f"list_source:{LIST}", "port:10690001", "sender:acme")
 SIZE, RATE, ENOUGH = 2_200, 250, 1_050
+WARNING, COMPLAINTS = 4, 15
+"""How many have complained when it warns, and when it opens."""
 
 
 class Live:
@@ -38,10 +43,10 @@ class Live:
     async def delivered(self) -> int:
         return int(await self.pool.fetchval("SELECT coalesce(sum(n), 0) FROM outcome_minutes WHERE status = 4"))
 
-    async def complain(self, n: int) -> None:
+    async def complain(self, first: int, end: int) -> None:
         told = [
             {"source": "own", "reporter": one["to"], "port": one["from"], "at": at(), "text": one["text"]}
-            for one in self.carrier.submits[:n]
+            for one in self.carrier.submits[first:end]
         ]
         results = (await self.gate.ok("/v1/complaints", {"complaints": told}))["results"]
         assert {one["match"] for one in results} == {"matched"}
@@ -55,6 +60,23 @@ class Live:
         while not await holds():
             assert time.monotonic() < end, what
             await asyncio.sleep(0.05)
+
+    async def alerts(self, kind: str) -> set[str]:
+        """The scopes of which it was raised."""
+        found = (await self.gate.http.get("/v1/alerts")).json()["alerts"]
+        return {one["scope"] for one in found if one["kind"] == kind}
+
+    async def cleansing(self, scope: str, state: str) -> dict[str, Any]:
+        """The list's cleansing, once it is so far."""
+        found: list[dict[str, Any]] = []
+
+        async def there() -> bool:
+            nonlocal found
+            found = (await self.gate.http.get("/v1/cleansings", params={"scope": scope})).json()["cleansings"]
+            return bool(found) and found[0]["state"] == state
+
+        await self.until(f"the cleansing is not {state}", there)
+        return found[0]
 
     async def move(self, to: str, **more: Any) -> None:
         for scope in SCOPES:
@@ -98,7 +120,14 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
         return await live.delivered() >= ENOUGH
 
     await live.until("the campaign is not delivered", enough, 40)
-    await live.complain(15)
+    await live.complain(0, WARNING)
+
+    async def warned() -> bool:
+        return await live.alerts("breaker.warn") == set(SCOPES)
+
+    await live.until("nobody is warned", warned)
+    assert await live.alerts("breaker.open") == set()
+    await live.complain(WARNING, COMPLAINTS)
     told = time.monotonic()
     reached = await live.settled(3.0)
     stopped_s = live.carrier.times[-1] - told
@@ -108,7 +137,7 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
 
     standing = await live.breakers()
     assert {scope for scope in SCOPES if standing[scope]["position"] == "open"} == set(SCOPES)
-    assert "15 complaints of" in standing[SCOPES[0]]["reason"]
+    assert f"{COMPLAINTS} complaints of" in standing[SCOPES[0]]["reason"]
     refused = await live.gate.post("/v1/messages", live.message(live.people[-1]))
     assert (refused.status_code, refused.json()["code"]) == (503, "breaker.open")
 
@@ -120,6 +149,20 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
         "SELECT summary FROM alerts WHERE kind = 'breaker.open' AND scope = $1", SCOPES[3]
     )
     assert summary.endswith(f"Clean list_source:{LIST} and campaign:{CAMPAIGN} first.")
+
+    job = await live.cleansing(SCOPES[1], "ready")
+    counted = {one["category"]: one["people"] for one in job["categories"]}
+    assert (job["asked_by"], job["people"], counted["complained"]) == ("assent", SIZE, COMPLAINTS)
+    assert sum(counted.values()) == SIZE
+    decided = {
+        "by": "Han Meimei",
+        "reason": "whoever complained, and nobody else",
+        "choices": {one: "leave" for one, people in counted.items() if people and one != "complained"},
+    }
+    await live.gate.ok(f"/v1/cleansings/{job['id']}/apply", decided)
+    cleansed = await live.cleansing(SCOPES[1], "applied")
+    assert cleansed["applied_by"] == "Han Meimei"
+    assert sum(cleansed["outcomes"].values()) == COMPLAINTS
 
     await live.move("trickle", permille=200)
 
