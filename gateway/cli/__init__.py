@@ -3,6 +3,7 @@
 from gateway.cli import (
     alerts,
     cleansing,
+    complaints,
     console,
     log,
     operating,
@@ -19,6 +20,7 @@ __all__ = [
     "alerts",
     "app",
     "cleansing",
+    "complaints",
     "console",
     "log",
     "operating",

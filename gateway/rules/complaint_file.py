@@ -126,7 +126,7 @@ class File:
             self.header = cells
             return None
         if fault or text is None:
-            return Bad(line, None, fault or NOT_TEXT)
+            return Bad(line, None, fault or NOT_TEXT, (self._decoder.text(raw) or "",))
         if not cells:
             return Bad(line, None, "not one line of comma-separated cells", (text,))
         if not any(cells):
