@@ -16,6 +16,7 @@ from gateway import telemetry
 from gateway.carriers.receipts import ReceiptsIn, RepliesIn
 from gateway.cli import app
 from gateway.contract.codes import Code
+from gateway.contract.complaint import ComplaintRequest
 from gateway.contract.consent import ConsentRequest, RelationshipRequest, WithdrawRequest
 from gateway.contract.form import FormDraft
 from gateway.contract.message import BatchRequest, SendRequest
@@ -29,6 +30,7 @@ OTHERS = {"evicted_keys", "used_memory", "sent_at_ms"}
 BODIES: dict[str, type[BaseModel]] = {
     r"/v1/messages(/check)?": SendRequest,
     r"/v1/messages/batch": BatchRequest,
+    r"/v1/complaints": ComplaintRequest,
     r"/v1/consents": ConsentRequest,
     r"/v1/forms": FormDraft,
     r"/v1/relationships": RelationshipRequest,
@@ -127,7 +129,7 @@ def commands() -> dict[str, Any]:
 def test_every_command_and_option_named_exists(name: str) -> None:
     known = commands()
     for line in words(name).splitlines():
-        for said in re.findall(r"(?:^|\s)assent ((?:[a-z]+\s?)+)?((?:.*))$", line.split("#")[0]):
+        for said in re.findall(r"(?:^|\s)assent ((?:[a-z][a-z-]*\s?)+)?((?:.*))$", line.split("#")[0]):
             path = said[0].split()
             while path and " ".join(path) not in known:
                 path.pop()
