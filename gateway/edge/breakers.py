@@ -21,6 +21,7 @@ from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.records import breakers as records
 from gateway.records import registry
+from gateway.rules.breaker import KINDS, in_force, strictest
 
 router = routes("operations")
 Asking = Annotated[Caller, need("operate")]
@@ -61,6 +62,25 @@ class BreakerView(BaseModel):
     """When it was stopped, now or the last time."""
     figures: dict[str, Any] | None
     """Where it opened by itself: what was counted, the line, and what to clean."""
+
+
+class PressureView(BaseModel):
+    """How near a scope is to its nearest line now, counted from when a person let it go on."""
+
+    level: Literal["ok", "warn", "open"]
+    share: float
+    """1 is the line."""
+    reason: str
+    figures: dict[str, Any] | None
+
+
+class ScopeView(BaseModel):
+    """A scope: its breaker, if it was ever moved, and what is counted now."""
+
+    scope: str
+    breaker: BreakerView | None
+    now: PressureView | None
+    """None for `all` and classes: those move by hand alone."""
 
 
 class WarningView(BaseModel):
@@ -120,6 +140,23 @@ async def breaker_acts(
         found = await records.acts(connection, scope, before, limit)
     views = [ActView(**{name: getattr(act, name) for name in ActView.model_fields}) for act in found]
     return Acts(acts=views, next=found[-1].id if len(found) == limit else None)
+
+
+@router.get("/v1/breakers/{scope:path}")
+async def breaker(caller: Annotated[Caller, need("read")], scope: Scope) -> ScopeView:
+    """One scope: its breaker, and how near it is to its line; for whoever watches a trickle before closing."""
+    now, gate = acts.now_ms() // records.MINUTE_MS, caller.gate
+    async with gate.pool.acquire(timeout=CONNECT_S) as connection:
+        standing = next((one for one in await registry.breakers(connection) if one.scope == scope), None)
+        view = None if standing is None else _view(standing)
+        if scope.partition(":")[0] not in KINDS:
+            return ScopeView(scope=scope, breaker=view, now=None)
+        counts = await records.counts_of(connection, scope, now, records.floor_of(standing))
+    senders = gate.cfg.registry.senders if gate.cfg.registry else ()
+    verdict, _ = strictest(in_force(senders, gate.packs)(scope), scope, counts)
+    figures = verdict.nearest and verdict.nearest.figures()
+    near = PressureView(level=verdict.level, share=round(verdict.share, 3), reason=verdict.reason, figures=figures)
+    return ScopeView(scope=scope, breaker=view, now=near)
 
 
 @router.post("/v1/breakers/{scope:path}/open")

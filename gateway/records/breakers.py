@@ -132,6 +132,27 @@ class Counting:
         return {scope: windows for scope, (_, _, windows) in self._known.items()}
 
 
+async def counts_of(conn: Connection, scope: str, now: int, floor: int = 0) -> Counts:
+    """One scope's counts at a Unix minute, none of them older than its floor."""
+    kind, _, name = scope.partition(":")
+    tallies = []
+    for since in ((now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY):
+        where = {kind: [name]}
+        totals = await health.totals(conn, max(since, floor), now + DAY, where=where)  # type: ignore[arg-type]  # a kind
+        one = totals[None]
+        tallies.append(Tally(one.delivered, one.complaints, 0, one.unsubscribes))
+    confirmed = {port: both for port, *both in await _confirmed(conn, now, {scope: floor})} if kind == "port" else {}
+    day, month = confirmed.get(scope, (0, 0))
+    return Counts(tallies[0]._replace(confirmed=day), tallies[1]._replace(confirmed=month))
+
+
+def floor_of(standing: registry.Breaker | None) -> int:
+    """The minute from which a scope is counted: the one after a person let it go on; 0 while nobody has to."""
+    if standing is None or standing.position == "open":
+        return 0
+    return int(standing.changed_at.timestamp() * 1000) // MINUTE_MS + 1
+
+
 class _Seen(NamedTuple):
     """What a scope's sums were made at: its floor, and what was done about its messages in both whole windows."""
 

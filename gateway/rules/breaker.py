@@ -15,15 +15,18 @@ its message was sent, so what is complained about late does not stop again what 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
+
+from gateway.contract.registry import Sender
 
 if TYPE_CHECKING:
-    from gateway.rules.pack import Source
+    from gateway.rules.pack import Pack, Source
 
 Kind = Literal["sender", "campaign", "port", "list_source"]
 """What has a breaker that opens by itself."""
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Counted = Literal["complaints", "confirmed", "unsubscribes"]
 """`confirmed`: the complaints that came by a regulator's or a carrier's hand."""
 Within = Literal["24h", "30d"]
@@ -138,6 +141,23 @@ def judge(lines: Lines, kind: Kind, counts: Counts) -> Verdict:
     if near is None or near.n == 0:
         return Verdict("ok")
     return Verdict("open" if near.share >= 1 else "warn" if near.share >= lines.warn else "ok", near)
+
+
+def in_force(senders: Iterable[Sender], packs: Mapping[str, Pack]) -> Callable[[str], list[Lines]]:
+    """By scope: the lines of a sender's pack, of the packs of a port's senders, else of every sender's pack."""
+    own: dict[str, set[str]] = {}
+    for sender in senders:
+        if sender.pack in packs:
+            for scope in (f"sender:{sender.id}", f"port:{sender.service_port}", f"port:{sender.marketing_port}"):
+                own.setdefault(scope, set()).add(sender.pack)
+    every = set().union(*own.values()) or packs.keys()
+    return lambda scope: [packs[name].breaker for name in own.get(scope, every)]
+
+
+def strictest(lines: Iterable[Lines], scope: str, counts: Counts) -> tuple[Verdict, Lines]:
+    """The verdict on a scope by the strictest of several packs' lines, and those."""
+    kind = cast("Kind", scope.partition(":")[0])
+    return max(((judge(one, kind, counts), one) for one in lines), key=lambda found: found[0].share)
 
 
 def _pressures(lines: Iterable[Line], kind: Kind, counts: Counts) -> Iterable[Pressure]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -28,7 +28,7 @@ from gateway.ledger.events import SYSTEM
 from gateway.records import breakers, registry
 from gateway.records.breakers import MINUTE_MS, Act
 from gateway.records.connection import AWAY, Connection
-from gateway.rules.breaker import WITHIN_MINUTES, Counts, Kind, Lines, Verdict, judge
+from gateway.rules.breaker import KINDS, WITHIN_MINUTES, Verdict, in_force, strictest
 from gateway.rules.pack import Pack
 from gateway.telemetry import BREAKER_LOOKS, BREAKER_OPENS, BREAKERS, logger
 
@@ -41,7 +41,6 @@ DEADLINE_S = 4.0
 LOOK_S = 20.0
 AT_ONCE = 100
 WARN_AT_ONCE = 50
-KINDS = ("sender", "campaign", "port", "list_source")
 _SHOWN = (*KINDS, "class", "all")
 
 log = logger("settle")
@@ -103,15 +102,16 @@ class Evaluator:
         now = self._clock() // MINUTE_MS
         standing = {one.scope: one for one in await registry.breakers(conn)}
         floors = {
-            one.scope: int(one.changed_at.timestamp() * 1000) // MINUTE_MS + 1
+            one.scope: breakers.floor_of(one)
             for one in standing.values()
             if one.position != "open" and one.scope.partition(":")[0] in KINDS
         }
         counted = await self._counting.counts(conn, now, floors)
         warned = await breakers.warned(conn)
-        lines = self._lines()
+        known = self._known()
+        lines = in_force(known.senders if known else (), self._packs)
         judged = {
-            scope: _judged(scope, counts, lines(scope))
+            scope: strictest(lines(scope), scope, counts)
             for scope, counts in counted.items()
             if scope not in standing or standing[scope].position != "open"
         }
@@ -129,17 +129,6 @@ class Evaluator:
             await breakers.calm(conn, calm)
         _show(standing, {*warned, *done.warned} - {*calm, *done.opened}, done.opened)
         return done
-
-    def _lines(self) -> Callable[[str], list[Lines]]:
-        """By scope: those of a sender's pack, of the packs of a port's senders, else of every pack that is in force."""
-        known = self._known()
-        own: dict[str, set[str]] = {}
-        for sender in known.senders if known else ():
-            if sender.pack in self._packs:
-                for scope in (f"sender:{sender.id}", f"port:{sender.service_port}", f"port:{sender.marketing_port}"):
-                    own.setdefault(scope, set()).add(sender.pack)
-        every = set().union(*own.values()) or self._packs.keys()
-        return lambda scope: [self._packs[name].breaker for name in own.get(scope, every)]
 
     async def _stop(
         self, conn: Connection, scope: str, seen: datetime | None, verdict: Verdict, floor: int
@@ -206,12 +195,6 @@ class Evaluator:
             async with self._pool.acquire(timeout=DEADLINE_S) as conn:
                 await breakers.mark_recorded(conn, [act.id for act in acts])
         return len(acts)
-
-
-def _judged(scope: str, counts: Counts, lines: Iterable[Lines]) -> tuple[Verdict, Lines]:
-    """The verdict by the strictest lines, and those."""
-    kind = cast("Kind", scope.partition(":")[0])
-    return max(((judge(one, kind, counts), one) for one in lines), key=lambda found: found[0].share)
 
 
 def event_of(act: Act) -> Event:

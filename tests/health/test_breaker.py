@@ -27,6 +27,7 @@ from gateway.ledger.reading import Reading
 from gateway.records import breakers, held, registry, settlement, signals
 from gateway.records.held import Held
 from gateway.records.settlement import Minute
+from gateway.rules.breaker import Counts, Tally
 from gateway.rules.pack import load
 from gateway.settle.breaker import Evaluator
 from gateway.stream import encode
@@ -284,6 +285,10 @@ async def test_what_was_judged_does_not_stop_again_and_what_comes_after_does(
     )
     await world.delivered(5_000, before + 25)
     await world.complained(30, before + 25)
+    standing = await world.position()
+    async with pool.acquire() as conn:
+        counts = await breakers.counts_of(conn, world.scope, now_ms() // 60_000, breakers.floor_of(standing))
+    assert counts == Counts(Tally(5_000, 30), Tally(5_000, 30))
     assert (await look(pool, evaluator)).opened == [world.scope]
     assert len(await world.alerts("breaker.open")) == 2
 

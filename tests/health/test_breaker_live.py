@@ -173,6 +173,11 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
     share = (await live.settled(2.0) - reached) / (SIZE - reached)
     assert 0.1 < share < 0.3, share
 
+    seen = (await live.gate.http.get(f"/v1/breakers/{SCOPES[0]}")).json()
+    assert (seen["breaker"]["position"], seen["breaker"]["permille"]) == ("trickle", 200)
+    assert seen["now"]["level"] == "ok"  # what it was stopped for was before
+    assert seen["breaker"]["figures"]["n"] == 15
+
     await live.move("close")
 
     async def complete() -> bool:
