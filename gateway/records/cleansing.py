@@ -37,7 +37,7 @@ SUPPRESSED, QUEUED, STOOD, LIFTED, KEPT = 1, 2, 3, 4, 5
 OUTCOMES = {SUPPRESSED: "suppressed", QUEUED: "queued", STOOD: "stood", LIFTED: "lifted", KEPT: "kept"}
 """What was done about a person. queued: they get no marketing of the sender and wait to be asked; stood: the same was
 suppressed before; kept: what stands now is not this job's, so it was not lifted."""
-SCOPES = r"^(sender:[a-z0-9][a-z0-9_-]{0,31}|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x2e\x30-\x7e]{1,128})$"
+SCOPES = r"^(sender:[a-z0-9][a-z0-9_-]{0,31}|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,128})$"
 """What is a list; a class or everything is none."""
 
 _COLUMNS = f"""

@@ -215,7 +215,13 @@ async def counts(conn: Connection, work: Work) -> list[tuple[int | None, int, in
     return [tuple(row) for row in await conn.fetch(_COUNTS, work.id, timeout=STEP_S)]
 
 
-# --- retention -------------------------------------------------------------------------------------------------------
+# --- erasure and retention -------------------------------------------------------------------------------------------
+
+
+async def forget(conn: Connection, subject: bytes) -> None:
+    """Take a person off every list and from among those who wait; their suppressions are the ledger's and stand."""
+    await conn.execute("DELETE FROM cleansing_people WHERE subject = $1", subject)
+    await conn.execute("DELETE FROM repermissions WHERE subject = $1", subject)
 
 
 async def tend(conn: Connection, *, ready_days: int, kept_days: int, limit: int = 10_000) -> int:

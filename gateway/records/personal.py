@@ -2,8 +2,8 @@
 
 Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and what messages said
 (`contents`), takes from complaints, which stay as figures, their words and whose they were, and the person's name off
-`signals`. Rows of messages hold no number and no text: they keep the pseudonym until their day is dropped
-(`partitions`), because receipts, refunds and windows still find a message by it.
+`signals` and the lists that were cleansed. Rows of messages hold no number and no text: they keep the pseudonym until
+their day is dropped (`partitions`), because receipts, refunds and windows still find a message by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from asyncpg import Pool, Record
 
 from gateway.contract.decision import Status
-from gateway.records import contents, holds, signals
+from gateway.records import cleansing_people, contents, holds, signals
 from gateway.records.timeline import STATUS_NUMBERS
 
 DEADLINE_S = 2.0
@@ -78,6 +78,7 @@ class Personal:
         await self._fetch(_WORDS, subject)
         async with asyncio.timeout(self._deadline_s), self._pool.acquire() as conn:
             await signals.forget(conn, subject)
+            await cleansing_people.forget(conn, subject)
             await contents.forget(conn, subject, time.time_ns() // 1_000_000)
 
     async def held(self, subject: bytes) -> bool:

@@ -60,6 +60,10 @@ class Spans:
         elif seconds > SPAN_S * 2:
             self.ms = max(self.ms // 2, MINUTE_MS)
 
+    def failed(self) -> None:
+        """Much shorter after one that did not end in time."""
+        self.ms = max(self.ms // 16, MINUTE_MS)
+
 
 async def gather(means: Means, work: Work, spans: Spans) -> Work | None:
     """One span of ids more on the list; none when all are read."""
@@ -74,9 +78,13 @@ async def gather(means: Means, work: Work, spans: Spans) -> Work | None:
         low = end if first is None else max(low, first)
         high = min(low + spans.ms, end)
         after = work._replace(gathered_to=max(high, work.since + 1))
-        async with conn.transaction():
-            new = await cleansing_facts.gather(conn, work, found, low, high) if low < high else 0
-            await cleansing_people.move(conn, work, means.owner, after, people=new)
+        try:
+            async with conn.transaction():
+                new = await cleansing_facts.gather(conn, work, found, low, high) if low < high else 0
+                await cleansing_people.move(conn, work, means.owner, after, people=new)
+        except TimeoutError:
+            spans.failed()
+            raise
     spans.took(time.monotonic() - began)
     return after
 

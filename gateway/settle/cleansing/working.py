@@ -18,7 +18,6 @@ from asyncpg import Pool
 
 from gateway.contract.registry import Sender
 from gateway.ledger.appender import Appender, LedgerUnavailable
-from gateway.ledger.keys import KeyMismatchError
 from gateway.ledger.many import Many
 from gateway.records import cleansing, cleansing_people
 from gateway.records.cleansing_people import LeaseLost, Work
@@ -62,16 +61,20 @@ class Cleansing:
             busy = False
             try:
                 busy = await self.once(stop)
-            except OUTAGES as fault:
-                log.warning("cleansing_waits", error=type(fault).__name__)
             except LeaseLost:
                 log.info("cleansing_taken_over")
-            except (KeyMismatchError, Exception) as fault:
+            except OUTAGES as fault:
+                log.warning("cleansing_waits", error=type(fault).__name__)
+                await self._give_back()
+            except Exception as fault:  # its lease runs, so that other jobs come first
                 log.exception("cleansing_failed", error=type(fault).__name__)
             if not busy:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await stop.wait()
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         with suppress(*AWAY):
             async with self._pool.acquire() as conn:
                 await cleansing_people.give_back(conn, self._means.owner)
