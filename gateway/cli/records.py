@@ -161,9 +161,18 @@ def hold_list(
     from gateway.assemble.holding import list_holds
 
     for one in run_to_end(list_holds(settings_of(home), standing=not every), brief=True):
-        what = " ".join(f"{name}={value}" for name, value in one.scope.told().items())
+        what = " ".join(f"{name}={_shown(name, value)}" for name, value in one.scope.told().items())
         ended = f"  released {one.released_at:%Y-%m-%d} by {one.released_by}" if one.released_at else ""
         typer.echo(f"{one.id}  {what}  {one.added_at:%Y-%m-%d}  {one.added_by}: {one.reason}{ended}")
+
+
+def _shown(name: str, value: str | int) -> str:
+    """A part of a hold's scope as it was typed."""
+    if name not in ("from", "until"):
+        return str(value)
+    from gateway.assemble.exporting import zone_of
+
+    return datetime.fromtimestamp(int(value) / 1000, zone_of()).isoformat(timespec="minutes")
 
 
 def _asked(sender: str | None, campaign: str | None, from_: str | None, to: str | None) -> "Asked":

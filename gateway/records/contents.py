@@ -23,6 +23,8 @@ Open: TypeAlias = Callable[[bytes, bytes], "tuple[str, str] | None"]
 
 _BY_ID = "SELECT id, sealed FROM message_contents WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3"
 
+STORE_S = 25.0
+"""How long a batch may take to be stored: longer than a query, for it is worth waiting for."""
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_contents (id uuid NOT NULL, sealed bytea NOT NULL) ON COMMIT DELETE ROWS
 """
@@ -58,7 +60,8 @@ async def contents(conn: Connection | Pool[Any], opened: Open, ids: Collection[s
     """What is kept of these messages, by id; one call for many, at most some thousands.
 
     Left out: not archived yet (normally a second after acceptance), older than its time, of an erased person, or
-    damaged. A caller that shows it to anybody records the look first.
+    damaged. A person whose erasure waits is among them, whose records are used for nothing but what the law asks:
+    whoever shows this to anybody asks the ledger first, and records the look.
     """
     if not ids:
         return {}
@@ -83,8 +86,8 @@ async def add(conn: Connection, rows: Sequence[tuple[str, bytes]]) -> int:
     A message comes again by its retries and its release from hold, each time with the same number and text.
     """
     await conn.execute(_STAGE)
-    await conn.copy_records_to_table("staged_contents", columns=("id", "sealed"), records=rows)
-    tag = await conn.execute(_UNSTAGE)
+    await conn.copy_records_to_table("staged_contents", columns=("id", "sealed"), records=rows, timeout=STORE_S)
+    tag = await conn.execute(_UNSTAGE, timeout=STORE_S)
     return int(tag.rsplit(" ", 1)[1])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.contract.decision import Class
 from gateway.contract.ids import new_id
@@ -137,6 +138,19 @@ async def test_nothing_is_lost_or_doubled_by_kills_at_any_moment_and_a_new_one_g
     async with world.archiving(), world.archiving():
         await world.caught_up()
     assert await world.stored(*messages) == {one.id: one.text for one in messages}
+
+
+async def test_kafka_away_is_waited_for_and_is_no_fault(world: World) -> None:
+    nowhere = Reader("127.0.0.1:1", Archive.topics(world.names), world.names, "records")
+    stop = asyncio.Event()
+    with capture_logs() as said:
+        task = asyncio.create_task(Archive(world.pool, nowhere, world.producer, world.names, SEALING.seal).run(stop))
+        async with asyncio.timeout(15):
+            while not said or said[-1]["event"] != "archive_waits":  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.02)
+        stop.set()
+        await asyncio.wait_for(task, 20)
+    assert "archive_failed" not in {line["event"] for line in said}
 
 
 SLEEPS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"

@@ -242,19 +242,22 @@ async def test_what_cannot_be_written_leaves_no_file_and_what_says_nothing_is_re
 
 
 async def test_a_hold_is_added_listed_and_released_by_name_and_reason(office: Office) -> None:
-    status, told = await office.types("hold", "add", "--sender", "acme", "--subject", "-", *BY, given=f"{BOB}\n")
+    status, told = await office.types(
+        "hold", "add", "--sender", "acme", "--from", "2026-06-01", "--subject", "-", *BY, given=f"{BOB}\n"
+    )
     assert status == 0, told
     number = told.split()[1]
     assert (await office.types("hold", "add", *BY))[0] == 1
     listed = (await office.types("hold", "list"))[1]
     assert "sender=acme" in listed
+    assert "from=2026-06-01T00:00+08:00" in listed
     assert "Li Lei: letter 12" in listed
     assert (await office.types("hold", "release", number, "--by", "Han", "--reason", "closed"))[0] == 0
     assert (await office.types("hold", "release", number, "--by", "Han", "--reason", "closed"))[0] == 1
     assert (await office.types("hold", "list"))[1] == ""
     assert "released" in (await office.types("hold", "list", "--all"))[1]
     added, released = await office.events("hold")
-    scope = {"sender": "acme", "subject": KEYS.subject(BOB).hex()}
+    scope = {"sender": "acme", "subject": KEYS.subject(BOB).hex(), "from": 1_780_243_200_000}
     assert added == {"hold": int(number), "held": True, "person": "Li Lei", "why": "letter 12", "asked": scope}
     assert released == {"hold": int(number), "held": False, "person": "Han", "why": "closed"}
 
