@@ -28,8 +28,9 @@ DEADLINE_S = 5.0
 MOST_SEEN = 100_000
 """Visitors told apart in a minute; whoever comes after them is left out, and a flood with them."""
 MOST_LINKS = 4_096
-LINKS_S = 60.0
-"""How long a link, or that there is none, is believed without being looked up."""
+MOST_WAITING = 64
+NOTHING_S = 60.0
+"""How long it is believed that there is no link of a name; a link, once found, never changes."""
 
 
 class Clicks:
@@ -40,7 +41,9 @@ class Clicks:
         self._minute, self._seen = 0, set[bytes]()
         self._counts: Counter[tuple[int, int]] = Counter()
         self._adding: Counter[tuple[int, int]] = Counter()
-        self._links: OrderedDict[str, tuple[float, Link | None]] = OrderedDict()
+        self._links: OrderedDict[str, Link] = OrderedDict()
+        self._nothing, self._nothing_since = set[str](), 0.0
+        self._looking, self._waiting = asyncio.Lock(), 0
 
     def __repr__(self) -> str:
         return "Clicks(…)"
@@ -58,14 +61,26 @@ class Clicks:
         return True
 
     async def link(self, pool: Pool[Any], name: str, now_s: float) -> Link | None:
-        """The link of a public name."""
-        kept = self._links.get(name)
-        if kept is not None and now_s - kept[0] < LINKS_S:
-            return kept[1]
-        async with asyncio.timeout(DEADLINE_S), pool.acquire() as conn:
-            found = await links.find(conn, name)
-        self._links[name] = now_s, found
-        self._links.move_to_end(name)
+        """The link of a public name. Raises TimeoutError where too many ask for names that are not known here.
+
+        One name is looked up at a time: whoever tries names holds up others that do, and no message.
+        """
+        if now_s - self._nothing_since > NOTHING_S or len(self._nothing) >= MOST_LINKS:
+            self._nothing, self._nothing_since = set(), now_s
+        if name in self._links or name in self._nothing:
+            return self._links.get(name)
+        if self._waiting >= MOST_WAITING:
+            raise TimeoutError
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._looking, pool.acquire() as conn:
+                found = await links.find(conn, name)
+        finally:
+            self._waiting -= 1
+        if found is None:
+            self._nothing.add(name)
+            return None
+        self._links[name] = found
         if len(self._links) > MOST_LINKS:
             self._links.popitem(last=False)
         return found

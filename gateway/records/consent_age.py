@@ -29,7 +29,8 @@ JOIN message_origins o ON o.id = m.origin
 LEFT JOIN consent_events e ON e.seq = m.entry AND e.kind = 'grant' AND o.basis = 'consent'
 """
 _COUNTED = f"""
-SELECT {_AGE} AS age, count(*) AS accepted, count(*) FILTER (WHERE m.status = 4) AS delivered,
+SELECT {_AGE} AS age, count(*) AS accepted, count(*) FILTER (WHERE m.status IN (3, 4, 5, 9)) AS sent,
+    count(*) FILTER (WHERE m.status = 4) AS delivered,
     count(*) FILTER (WHERE m.status = 5) AS undelivered, count(*) FILTER (WHERE m.status = 6) AS expired,
     count(*) FILTER (WHERE m.status = 7) AS rejected, count(*) FILTER (WHERE m.status = 8) AS cancelled,
     count(*) FILTER (WHERE m.status = 9) AS unknown

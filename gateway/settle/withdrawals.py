@@ -2,7 +2,8 @@
 
 A reply, the preference page, an API call, the console: all of them append an event, so this one place sees them all.
 Owns the offset `settle.withdrawals` in `consumer_offsets`: it moves by compare-and-set in the transaction that counts,
-and an unsubscribe's key is its event's, so neither a crash, nor a second process, nor a repeated event counts twice.
+so neither a crash, nor a second process, nor a replay counts twice. One message is unsubscribed from once: whoever
+writes R five times, or ends topic after topic, is one unsubscribe.
 
 An unsubscribe counts when it happened, for the last message of that sender to the person in the thirty days before
 (`records.attribution`); one without such a message, an old list that is imported for instance, says nothing about any
@@ -79,8 +80,8 @@ class Withdrawals:
 
 
 def _signal(one: Ending, about: About | None) -> Signal:
-    of = about or About("", 0, "")
-    return Signal(
-        Act.UNSUBSCRIBE, key_of("event", one.event_id), one.at // MINUTE_MS, one.at,
-        of.origin or None, of.id or None, one.subject, of.carrier,
-    )  # fmt: skip
+    minute, at = one.at // MINUTE_MS, one.at
+    if about is None:
+        return Signal(Act.UNSUBSCRIBE, key_of("event", one.event_id), minute, at, subject=one.subject)
+    key = key_of("message", about.id)
+    return Signal(Act.UNSUBSCRIBE, key, minute, at, about.origin, about.id, one.subject, about.carrier)
