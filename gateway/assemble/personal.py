@@ -109,7 +109,7 @@ async def desk(settings: Settings) -> AsyncIterator[Desk]:
                 personal.cancel,
                 personal.held,
             )
-            sources = Sources(Messages(pool), personal, packs, known)
+            sources = Sources(Messages(pool), personal, packs, known, keys)
             try:
                 yield Desk(keys, reading, appender, Erasures(pool, appender, reading, others), sources, packs)
             finally:
@@ -129,7 +129,7 @@ def _person(keys: Keys, who: str) -> Person:
 
 
 async def _looked(appender: Appender, subject: bytes, by: str) -> None:
-    data = {"by": f"{OPERATOR.id}/{by}", "seen": ["state", "history", "messages", "replies"]}
+    data = {"by": f"{OPERATOR.id}/{by}", "seen": ["state", "history", "messages", "replies", "complaints"]}
     event = Event(
         event_id=_event_id(),
         kind=EventKind.ACCESS,

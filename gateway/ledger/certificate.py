@@ -31,8 +31,8 @@ RECORDS: Final = {
 }
 REPLIES: Final = {
     "what": "replies",
-    "title": "What was noted about messages received from the number",
-    "title_zh": "关于该号码上行短信的记录",
+    "title": "What was noted about messages received from the number, and the words of its complaints",
+    "title_zh": "关于该号码上行短信的记录及其投诉内容",
 }
 WHY: Final[Mapping[str, tuple[str, str]]] = {
     "consent_records": (

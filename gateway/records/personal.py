@@ -1,9 +1,9 @@
-"""What message rows and replies say about one person, for their own rights.
+"""What message rows, replies and complaints say about one person, for their own rights.
 
-Reads `messages` and `replies`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and what messages said
-(`contents`), takes from complaints, which stay as figures, their words and whose they were, and the person's name off
-`signals` and the lists that were cleansed. Rows of messages hold no number and no text: they keep the pseudonym until
-their day is dropped (`partitions`), because receipts, refunds and windows still find a message by it.
+Reads `messages`, `replies` and `complaints`; deletes from `replies`, `webhooks`, `opt_ins` and `answers_due`, and what
+messages said (`contents`), takes from complaints, which stay as figures, their words and whose they were, and the
+person's name off `signals` and the lists that were cleansed. Rows of messages hold no number and no text: they keep the
+pseudonym until their day is dropped (`partitions`), because receipts, refunds and windows still find a message by it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,24 @@ UPDATE case_acts a SET sealed = NULL FROM own WHERE a.complaint = own.id AND a.s
 _REPLIES = """
 SELECT port, meaning, scope, at, received_at FROM replies WHERE subject = $1 ORDER BY received_at DESC LIMIT $2
 """
+_COMPLAINTS = """
+SELECT id::text, source, port, sender, at, received_at, state, outcome, sealed FROM complaints
+WHERE subject = $1 ORDER BY received_at DESC, id LIMIT $2
+"""
+
+
+class Complained(NamedTuple):
+    """A complaint of the person, its words sealed. Times are Unix milliseconds."""
+
+    id: str
+    source: str
+    port: str | None
+    sender: str | None
+    at: int
+    received_at: int
+    state: str
+    outcome: str | None
+    sealed: bytes | None
 
 
 class Said(NamedTuple):
@@ -70,6 +88,10 @@ class Personal:
     async def replies(self, subject: bytes, limit: int = MOST_REPLIES) -> list[Said]:
         """The newest replies first."""
         return [Said(*row) for row in await self._fetch(_REPLIES, subject, limit)]
+
+    async def complaints(self, subject: bytes, limit: int = MOST_REPLIES) -> list[Complained]:
+        """The newest complaints first."""
+        return [Complained(*row) for row in await self._fetch(_COMPLAINTS, subject, limit)]
 
     async def forget(self, subject: bytes) -> None:
         """Delete what was said to and by the person, and what of it waits to be told; again is harmless."""

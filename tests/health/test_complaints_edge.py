@@ -278,3 +278,17 @@ async def test_columns_are_named_and_only_this_path_takes_files(edge: Running) -
         "/v1/complaints", content=data, headers={"content-type": "text/csv"} | edge.as_("reads")
     )
     assert denied.status_code == 403
+
+
+async def test_a_persons_file_holds_their_complaints_until_they_are_erased(edge: Running) -> None:
+    case, who = await opened(edge, text="我叫赵六，别再发了")
+    await opened(edge, port="10690004")
+    path = f"/v1/recipients/{who}/personal-data"
+    file = (await edge.http.get(path)).json()
+    assert [(one["id"], one["text"], one["state"]) for one in file["complaints"]] == [
+        (case, "我叫赵六，别再发了", "open")
+    ]
+    page = await edge.http.get(path, params={"format": "html"})
+    assert "我叫赵六" in page.text
+    other = (await edge.http.get(path, headers=edge.as_("other"))).json()
+    assert other["complaints"] == []

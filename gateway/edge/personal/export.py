@@ -1,14 +1,16 @@
 """Everything held about a person toward a client's senders, gathered for the person: standing, events, messages.
 
 Reads only; the caller records the look first. What is restricted is stored and used for nothing, so the file of such a
-person says that, until when and under which law, and holds no event's content, no message and no reply. What belongs to
-another client's sender is left out, and the number is masked.
+person says that, until when and under which law, and holds no event's content, no message, reply or complaint. What
+belongs to another client's sender is left out, and the number is masked.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
+import orjson
 from pydantic import BaseModel
 
 from gateway.contract.record import SCHEMA, receipt
@@ -20,8 +22,9 @@ from gateway.edge.lookups import shown as message_of
 from gateway.edge.people import Happened, KeptView, PersonView, Restricted, shown, view
 from gateway.edge.times import of_ms
 from gateway.ledger.erasing import File
+from gateway.ledger.keys import Keys
 from gateway.records.messages import MAX_ROWS, Message, Messages
-from gateway.records.personal import Personal, Said
+from gateway.records.personal import Complained, Personal, Said
 from gateway.rules.pack import Pack
 from gateway.rules.retention import restricted_at
 
@@ -44,6 +47,21 @@ class ReplyView(BaseModel):
     received_at: datetime
 
 
+class ComplaintTold(BaseModel):
+    """A complaint of the person, in their words, and what came of it."""
+
+    id: str
+    source: str
+    port: str | None = None
+    sender: str | None = None
+    at: datetime
+    received_at: datetime
+    state: str
+    outcome: str | None = None
+    text: str | None = None
+    """None where it is not kept any more."""
+
+
 class PersonalData(BaseModel):
     """A person's file, as far as it is about the client's senders."""
 
@@ -56,6 +74,7 @@ class PersonalData(BaseModel):
     messages_complete: bool = True
     """False: there are older ones; GET /v1/messages pages through all."""
     replies: list[ReplyView] = []
+    complaints: list[ComplaintTold] = []
     retention: list[KeptView] = []
     """What would outlast an erasure asked for now, and until when."""
 
@@ -67,6 +86,7 @@ class Sources(NamedTuple):
     personal: Personal
     packs: Mapping[str, Pack]
     registry: Registry
+    keys: Keys
 
 
 async def gather(
@@ -86,7 +106,17 @@ async def gather(
     data.messages = [message_of(one) for one in found if (one.accepted_at or 0) >= since_ms]
     said = await sources.personal.replies(who.subject)
     data.replies = [_reply(one) for one in said if one.received_at >= since_ms and _ones_own(client, one, sources)]
+    complained = await sources.personal.complaints(who.subject)
+    own_ones = [one for one in complained if one.received_at >= since_ms and may_use(client, one.sender or "*")]
+    data.complaints = [_complaint(one, sources.keys) for one in own_ones]
     return data
+
+
+def _complaint(one: Complained, keys: Keys) -> ComplaintTold:
+    sealed = one.sealed
+    text = None if sealed is None else orjson.loads(keys.open_case(sealed, UUID(one.id).bytes))["text"]
+    told = one._asdict() | {"at": of_ms(one.at), "received_at": of_ms(one.received_at), "text": text}
+    return ComplaintTold.model_validate(told)
 
 
 def _since(file: File, hidden: int) -> int:

@@ -95,9 +95,9 @@ async def personal_data(
     registry = gate.cfg.registry
     if registry is None:
         raise Refused(NO_CFG)
-    await acts.looked(caller, who.subject, "state", "history", "messages", "replies")
+    await acts.looked(caller, who.subject, "state", "history", "messages", "replies", "complaints")
     known = who.number or await gate.reading.number(who.subject)
-    sources = Sources(Messages(gate.pool), Personal(gate.pool), gate.packs, registry)
+    sources = Sources(Messages(gate.pool), Personal(gate.pool), gate.packs, registry, gate.appender.keys)
     data = await gather(caller.client, who, known, file, acts.now_ms(), sources)
     return data if format == "json" else pages.answer(pages.file_page(data, known, zone_of(gate)))
 
