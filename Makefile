@@ -1,6 +1,6 @@
 # `make` lists the targets. Only Python 3.11+ and make are needed: .venv is made from the hashed lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-interop unit fault check style layout types imports generated format schemas lock bench bench-ledger bench-held bench-records bench-breaker load clean venv venv-dev
+.PHONY: help run test test-browser screenshots test-interop unit fault check style layout types imports generated format schemas lock bench bench-ledger bench-held bench-records bench-breaker load clean venv venv-dev
 SHELL := /bin/sh
 PY := .venv/bin/python
 HOME_DIR ?= .assent
@@ -26,7 +26,7 @@ else
 	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 endif
 
-test-browser: venv-dev ## the consent pages in a real Chromium: CHROMIUM=/usr/bin/chromium
+test-browser: venv-dev ## the consent pages and the console in a real Chromium: CHROMIUM=/usr/bin/chromium
 	@test -n "$(CHROMIUM)" || { echo "make test-browser needs a Chromium: install one, or set CHROMIUM=/path/to/it" >&2; exit 1; }
 	@CHROMIUM="$(CHROMIUM)" exec $(PY) -m pytest tests/browser
 
@@ -35,6 +35,10 @@ unit: venv-dev ## the tests that start nothing
 
 fault: venv-dev ## the fault tests with long seeds
 	@ASSENT_LONG=1 exec $(PY) -m pytest tests/fault tests/ledger/test_tiles_killed.py
+
+screenshots: venv-dev ## the console's pages as pictures in docs/screenshots: CHROMIUM=/usr/bin/chromium
+	@test -n "$(CHROMIUM)" || { echo "make screenshots needs a Chromium: install one, or set CHROMIUM=/path/to/it" >&2; exit 1; }
+	@ASSENT_SCREENSHOTS=docs/screenshots CHROMIUM="$(CHROMIUM)" exec $(PY) -m pytest -q tests/browser -k console
 
 test-interop: venv-dev ## the ledger before programs of others: needs Go 1.26 and openssl
 	@command -v go >/dev/null || { echo "make test-interop needs Go 1.26 or later: https://go.dev/dl" >&2; exit 1; }

@@ -19,7 +19,8 @@ from gateway.records.spans import HOUR
 from gateway.rules.breaker import Line
 
 MINUTE_S = 60
-FIRST = "first"
+SPLIT = {"lineStyle": {"color": "#8a958f", "opacity": 0.3}}
+"""Lines across a chart: a colour for light and for dark."""
 
 
 def tone(tally: Tally, line: Line) -> str:
@@ -59,11 +60,13 @@ class Rate:
 class Figures:
     """The figures beside it."""
 
-    KEYS = ("delivered_share", "failed", "unsubscribe_rate", "engaged", "refused")
+    KEYS = ("delivered_share", "failed", "unsubscribe_rate", "engaged")
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, refusals: bool = True) -> None:
+        """`refusals`: they are counted by sender, so that a campaign has none to show."""
         self._view = view
-        self._of = {key: pieces.figure(view.t[key], "–") for key in self.KEYS}
+        keys = (*self.KEYS, "refused") if refusals else self.KEYS
+        self._of = {key: pieces.figure(view.t[key], "–") for key in keys}
 
     def show(self, totals: Totals, refused: Mapping[str, int]) -> None:
         """The figures now."""
@@ -81,9 +84,8 @@ class Figures:
             ),
             "refused": (count(sum(refused.values())), t["refused_note"]),
         }
-        for key, (value, note) in said.items():
-            shown, more = self._of[key]
-            shown.text, more.text = value, note
+        for key, (shown, more) in self._of.items():
+            shown.text, more.text = said[key]
 
 
 class Funnel:
@@ -91,10 +93,11 @@ class Funnel:
 
     KEYS = ("asked", "accepted", "sent", "delivered", "engaged")
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, asked: bool = True) -> None:
+        """`asked`: what was refused is known, so that the funnel begins before acceptance."""
         self._bars: dict[str, tuple[ui.element, Any]] = {}
         with pieces.box("ol", "funnel", **{"aria-label": view.t["funnel"]}):
-            for key in self.KEYS:
+            for key in self.KEYS if asked else self.KEYS[1:]:
                 with pieces.box("li"):
                     pieces.text("span", view.t[key])
                     with pieces.box("div", "bar", **{"aria-hidden": "true"}):
@@ -106,6 +109,8 @@ class Funnel:
         counts = (totals.accepted + refused, totals.accepted, totals.sent, totals.delivered, totals.engaged)
         whole = max(counts[0], 1)
         for key, n in zip(self.KEYS, counts, strict=True):
+            if key not in self._bars:
+                continue
             bar, said = self._bars[key]
             bar.style(replace=f"width: {100 * min(n, whole) / whole:.2f}%")
             said.text = f"{figures.count(n)} · {figures.percent(n, counts[0])}"
@@ -143,7 +148,7 @@ class Hours:
             "tooltip": {"trigger": "axis"},
             "xAxis": {"type": "category", "data": labels},
             "yAxis": [
-                {"type": "value", "name": "ppm", "min": 0, "max": top, "interval": top / 4},
+                {"type": "value", "name": "ppm", "min": 0, "max": top, "interval": top / 4, "splitLine": SPLIT},
                 {"type": "value", "name": t["delivered"], "min": 0, "splitNumber": 4, "splitLine": {"show": False}},
             ],
             "series": [

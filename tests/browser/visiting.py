@@ -20,6 +20,7 @@ from playwright.sync_api import BrowserContext
 
 PICTURES = Path(tempfile.mkdtemp(prefix="assent-pictures-"))
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+MOST_BYTES = 200_000
 ZH = {"arrivals": "新品到店邀约", "promotion": "优惠信息", "number": "手机号码", "agree": "同意并获取确认短信",
       "decline": "不用了", "code": "短信中的6位验证码", "confirm": "确认订阅"}  # fmt: skip
 
@@ -42,6 +43,14 @@ class Visit:
 
     def picture(self, name: str) -> None:
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+    def keep(self, name: str, *, whole: bool = True) -> None:
+        """A picture for docs/screenshots, where `make screenshots` keeps it; else one like the others."""
+        folder = Path(os.environ.get("ASSENT_SCREENSHOTS") or PICTURES)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.mouse.move(0, 0)
+        raw = self.page.screenshot(path=folder / f"{name}.png", full_page=whole, animations="disabled", caret="hide")
+        assert len(raw) <= MOST_BYTES, f"{name}.png has {len(raw)} bytes"
 
 
 class Shop(http.server.BaseHTTPRequestHandler):

@@ -52,12 +52,15 @@ def _row(view: View, one: Looked) -> dict[str, Any]:
         "who": str(who),
         "kind": view.t.get("event_" + one.kind, one.kind),
         "subject": "–" if one.subject is None else one.subject.hex()[:12],
-        "detail": _detail(data),
+        "detail": _detail(view, data),
     }
 
 
-def _detail(data: dict[str, Any]) -> str:
+def _detail(view: View, data: dict[str, Any]) -> str:
     told = [", ".join(map(str, data["seen"]))] if data.get("seen") else []
+    if "open" in data:
+        share = data.get("permille")
+        told.append(view.t["audit_share" if share else "audit_stopped" if data["open"] else "audit_resumed"])
     told += [str(data[name]) for name in ("scope", "why", "reason") if data.get(name)]
     return " · ".join(told)
 

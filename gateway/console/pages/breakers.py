@@ -8,6 +8,7 @@ signed in with.
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 
@@ -126,7 +127,7 @@ def _figures(view: View, told: Mapping[str, Any] | None) -> str:
 
 def _address(scope: str) -> str:
     kind, _, name = scope.partition(":")
-    return f"/{kind}s/{name}" if kind in {"sender", "campaign"} else ""
+    return f"/{kind}s/{quote(name, safe='')}" if kind in {"sender", "campaign"} else ""
 
 
 # --- dialogs ---------------------------------------------------------------------------------------------------------

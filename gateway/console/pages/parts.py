@@ -33,14 +33,14 @@ async def _show(view: View, kind: str, name: str) -> None:
     with pieces.box("div", "figures"):
         rate = measures.Rate(view, line)
         month = pieces.figure(t["complaint_rate_month"], "–")
-        beside = measures.Figures(view)
+        beside = measures.Figures(view, refusals=kind == "sender")
     with pieces.box("div", "pair"):
         with pieces.box("section", "panel"):
             pieces.text("h2", t["hours_title"])
             hours = measures.Hours(view, line)
         with pieces.box("section", "panel"):
-            pieces.text("h2", t["funnel"])
-            funnel = measures.Funnel(view)
+            pieces.text("h2", t["funnel" if kind == "sender" else "funnel_accepted"])
+            funnel = measures.Funnel(view, asked=kind == "sender")
     tables: list[_Split | _Causes] = [_Split(view, "campaign", linked=True)] if kind == "sender" else []
     tables += [_Split(view, "purpose", linked=False), _Causes(view)]
     refusals = measures.Refusals(view) if kind == "sender" else None
@@ -161,4 +161,4 @@ class _Causes:
 
 
 SENDER = Page("/senders/{sender}", "sender_title", May.BOARD, sender)
-CAMPAIGN = Page("/campaigns/{campaign}", "campaign_title", May.BOARD, campaign)
+CAMPAIGN = Page("/campaigns/{campaign:path}", "campaign_title", May.BOARD, campaign)
