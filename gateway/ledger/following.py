@@ -12,7 +12,7 @@ from gateway.ledger import rows
 from gateway.ledger.keys import KeyMismatchError, Keys
 from gateway.ledger.reading import PERSON
 
-AT_ONCE = 5_000
+AT_ONCE = 1_000
 """Events looked through in one step; most are grants of an import."""
 _ENDINGS = [EventKind.WITHDRAWAL.value, EventKind.SUPPRESSION.value]
 _LAST = """

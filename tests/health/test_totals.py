@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.contract.decision import Cause
 from gateway.contract.health import Act, Signal, key_of
-from gateway.records import health, settlement, signals
+from gateway.records import health, links, partitions, settlement, signals
 from gateway.records.health import Tally
 from gateway.records.migrate import FILES, migrate, migrations
 from gateway.records.settlement import Minute
@@ -203,3 +203,27 @@ async def test_an_update_fills_hours_and_days_from_the_minutes_there_are(postgre
     await conn.close()
     await admin.execute("DROP DATABASE before_0016")
     await admin.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_too_old_goes_and_days_stay(filled: Filled) -> None:
+    """Last in this file: it takes minutes and hours away."""
+    conn, cut = filled.conn, T0 + 20 * 1440
+    days = await conn.fetchval("SELECT sum(n) FROM outcome_days") + await conn.fetchval(
+        "SELECT sum(n) FROM signal_days"
+    )
+    await partitions.drop_buckets_before(conn, "minute", cut + 1440)
+    await partitions.drop_buckets_before(conn, "hour", cut // 60)
+    for table in ("outcome", "signal"):
+        assert await conn.fetchval(f"SELECT min(minute) FROM {table}_minutes") >= cut + 1440  # noqa: S608
+        assert cut // 60 <= await conn.fetchval(f"SELECT min(hour) FROM {table}_hours") < cut // 60 + 24  # noqa: S608
+    assert days == filled.outcomes.total() + filled.acts.total()
+    whole = (await health.totals(conn, T0, T0 + DAYS * 1440))[None]
+    assert read(whole) == told(filled.expected(T0, T0 + DAYS * 1440, None, {})[None]), "whole days need nothing finer"
+    await signals.purge(conn, cut)
+    assert await conn.fetchval("SELECT min(minute) FROM signals") >= cut
+    await links.add_clicks(conn, "00000000-0000-0000-0000-000000000001", 1, {})
+    await conn.execute("UPDATE click_flushes SET at = at - interval '25 hours'")
+    await links.add_clicks(conn, "00000000-0000-0000-0000-000000000002", 1, {})
+    await links.purge(conn)
+    assert await conn.fetchval("SELECT count(*) FROM click_flushes") == 1
