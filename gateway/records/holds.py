@@ -9,6 +9,7 @@ first or last as `assemble/holding.py` says.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -48,6 +49,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id
 _RELEASE = """
 UPDATE legal_holds SET released_by = $2, released_reason = $3, released_at = clock_timestamp()
 WHERE id = $1 AND released_at IS NULL RETURNING id
+"""
+_THESE = """
+SELECT h.*, ARRAY(
+    SELECT o.id FROM message_origins o
+    WHERE (h.sender IS NULL OR h.sender = o.sender) AND (h.campaign IS NULL OR h.campaign = o.campaign)
+) AS origins FROM legal_holds h WHERE h.id = ANY($1::bigint[])
 """
 _TOUCHING = """
 SELECT id FROM legal_holds WHERE released_at IS NULL
@@ -109,6 +116,23 @@ async def listed(conn: Connection, *, standing: bool = True) -> list[Hold]:
 async def touching(conn: Connection, low_id: str, high_id: str) -> list[int]:
     """The standing holds that ids from `low_id` up to `high_id` may fall under."""
     return [row["id"] for row in await conn.fetch(_TOUCHING, low_id, high_id)]
+
+
+async def condition(conn: Connection, holding: Collection[int], row: str) -> str:
+    """SQL that is true of what these holds cover, for going through a whole day: `HELD` looks rows up one by one.
+
+    `row`: the alias whose `id` counts; `m` is the message, all null where the log does not have it. What is put into
+    the text are ids, numbers and hex digits of the database's own.
+    """
+    covered = []
+    for one in await conn.fetch(_THESE, list(holding)):
+        parts = [f"{row}.id {sign} '{one[end]}'" for end, sign in (("from_id", ">="), ("until_id", "<")) if one[end]]
+        if one["subject"] is not None:
+            parts.append(f"(m.subject IS NULL OR m.subject = '\\x{one['subject'].hex()}')")
+        if one["sender"] is not None or one["campaign"] is not None:
+            parts.append(f"(m.origin IS NULL OR m.origin = ANY('{{{','.join(map(str, one['origins']))}}}'::int[]))")
+        covered.append(" AND ".join(parts) or "true")
+    return " OR ".join(f"({one})" for one in covered) or "false"
 
 
 async def of_person(conn: Connection, subject: bytes) -> bool:

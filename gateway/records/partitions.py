@@ -23,7 +23,7 @@ TABLES = tuple(COLUMNS)
 MINUTES = 1_440
 PATIENCE_MS = 1_000
 """How long a drop waits for readers of the table; everybody else waits behind it."""
-COPY_S = 300.0
+COPY_S = 3_000.0
 """How long what is held of one day may take to be copied."""
 _LOCK = 0x41535345_0003
 # Updates of a row's status stay in its page (no index is touched), when the page has room for the second version.
@@ -97,13 +97,17 @@ async def _drop(conn: Connection, table: str, day: int) -> bool:
         if not holding:
             await conn.execute(f"DROP TABLE {name}")
             return True
-        mark = f"held: {','.join(map(str, holding))}"
-        if await conn.fetchval("SELECT obj_description($1::regclass)", name) == mark:
+        if await conn.fetchval("SELECT obj_description($1::regclass)", name) == _mark(holding):
             return False
-        return not await _keep_held(conn, table, name, (low, high), mark)
+        return not await _keep_held(conn, table, name, (low, high), holding)
 
 
-async def _keep_held(conn: Connection, table: str, name: str, bounds: tuple[str, str], mark: str) -> bool:
+def _mark(holding: list[int]) -> str:
+    """What a partition that was cut down to these holds is called, so that it is not copied again for them."""
+    return f"held: {','.join(map(str, holding))}"
+
+
+async def _keep_held(conn: Connection, table: str, name: str, bounds: tuple[str, str], holding: list[int]) -> bool:
     """Put what is held of a day in the day's place; whether anything is. Inside the transaction of `_drop`.
 
     Writers to that day (erasures, a receipt half a year late) wait while it is copied; nobody waits for the parent
@@ -113,8 +117,12 @@ async def _keep_held(conn: Connection, table: str, name: str, bounds: tuple[str,
     await conn.execute(f"LOCK TABLE {name} IN SHARE MODE")
     await conn.execute(f"CREATE TABLE {copy} (LIKE {table} INCLUDING ALL)")
     alias, columns = holds.ALIAS[table], await _columns(conn, table)
+    wanted = ", ".join(f"{alias}.{column}" for column in columns)
+    within = f"m.id >= '{bounds[0]}' AND m.id < '{bounds[1]}'"
+    beside = "" if table == "messages" else f"LEFT JOIN messages AS m ON m.id = {alias}.id AND {within}"
+    covered = await holds.condition(conn, holding, alias)
     tag = await conn.execute(
-        f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM {name} AS {alias} WHERE {holds.HELD[table]}",  # noqa: S608 - names are ours
+        f"INSERT INTO {copy} ({', '.join(columns)}) SELECT {wanted} FROM {name} AS {alias} {beside} WHERE {covered}",  # noqa: S608 - names are ours
         timeout=COPY_S,
     )
     await conn.execute(f"DROP TABLE {name}")
@@ -125,18 +133,18 @@ async def _keep_held(conn: Connection, table: str, name: str, bounds: tuple[str,
     await conn.execute(
         f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{bounds[0]}') TO ('{bounds[1]}')"
     )
-    await conn.execute(f"COMMENT ON TABLE {name} IS '{mark}'")
+    await conn.execute(f"COMMENT ON TABLE {name} IS '{_mark(holding)}'")
     return True
 
 
-async def _columns(conn: Connection, table: str) -> str:
+async def _columns(conn: Connection, table: str) -> list[str]:
     """A table's columns; those of a partition made before one was added stand in another order."""
     rows = await conn.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
         "ORDER BY attnum",
         table,
     )
-    return ", ".join(row["attname"] for row in rows)
+    return [row["attname"] for row in rows]
 
 
 async def drop_buckets_before(conn: Connection, unit: str, before: int) -> None:

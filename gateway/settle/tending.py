@@ -31,7 +31,8 @@ DOUBTS_DAYS = 3
 MINUTES_DAYS = 40
 """A rolling month is read by the minute at its ends."""
 EVERY_S = 3_600.0
-DEADLINE_S = 300.0
+DEADLINE_S = 3_600.0
+"""Dropping takes moments; copying what a legal hold covers of a large day may take minutes."""
 
 
 class Tending:
