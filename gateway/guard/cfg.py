@@ -130,10 +130,8 @@ class Cfg:
         scopes = ("all", f"class:{cls.value}", f"sender:{sender}")
         named = (("port", port), ("campaign", campaign), ("list_source", list_source))
         every = (*scopes, *(f"{kind}:{name}" for kind, name in named if name))
-        return next((scope for scope in every if self._stops(scope, subject)), None)
+        return next((scope for scope in every if scope in self._stopped and self._stops(scope, subject)), None)
 
     def _stops(self, scope: str, subject: bytes | None) -> bool:
-        if scope not in self._stopped:
-            return False
         trickle = self._stopped[scope]
         return trickle is None or subject is None or not trickle.passes(subject)
