@@ -37,6 +37,8 @@ HEADERS = {
     "x-robots-tag": "noindex, nofollow",
     "content-length": "0",
 }
+Name = Annotated[str, Path(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{8,32}$"})]
+"""Said in the document only: what does not fit is no link, and that is all a visitor is told."""
 Campaign = Annotated[Label, Path(description="The campaign's name, as messages give it.")]
 
 
@@ -109,7 +111,7 @@ async def campaign_links(request: Request, caller: Annotated[Caller, need("read"
 
 
 @router.get("/l/{link}", status_code=302, response_class=Response)
-async def follow(request: Request, link: str) -> Response:
+async def follow(request: Request, link: Name) -> Response:
     """Lead on to the registered address, and count a person's visit for the campaign."""
     gate: Gate = request.app.door.opened()
     found = await gate.clicks.link(gate.pool, link, time.monotonic()) if len(link) <= 32 else None  # noqa: PLR2004
@@ -126,7 +128,7 @@ async def follow(request: Request, link: str) -> Response:
 
 
 @router.head("/l/{link}", status_code=302, response_class=Response, include_in_schema=False)
-async def look(request: Request, link: str) -> Response:
+async def look(request: Request, link: Name) -> Response:
     """The same without counting."""
     return await follow(request, link)
 

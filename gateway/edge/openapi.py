@@ -176,6 +176,8 @@ DECISIONS = tuple(
 def _codes(path: str, method: str) -> Iterable[Code]:
     if path.startswith("/v1/ledger/"):
         return Code.NOT_FOUND, Code.REQUEST_INVALID, Code.UNAVAILABLE
+    if path.startswith("/l/"):
+        return Code.NOT_FOUND, Code.UNAVAILABLE
     if is_public(path):
         return ()
     codes = list(EVERYWHERE)
