@@ -187,13 +187,15 @@ async def page(
 async def divided(conn: Connection, work: Work, found: Sequence[tuple[Row, int, int]]) -> None:
     """Keep category and reasons of these people."""
     columns = [[one.subject for one, _, _ in found], [one.sender for one, _, _ in found]]
-    await conn.execute(_DIVIDED, work.id, *columns, [one[1] for one in found], [one[2] for one in found])
+    numbers = [one[1] for one in found], [one[2] for one in found]
+    await conn.execute(_DIVIDED, work.id, *columns, *numbers, timeout=STEP_S)
 
 
 async def acted(conn: Connection, work: Work, done: Sequence[tuple[Row, int, int | None]]) -> None:
     """Keep what was done about these people (`cleansing.OUTCOMES`), and the entry it has in the ledger."""
     columns = [[one.subject for one, _, _ in done], [one.sender for one, _, _ in done]]
-    await conn.execute(_ACTED, work.id, *columns, [one[1] for one in done], [one[2] for one in done])
+    numbers = [one[1] for one in done], [one[2] for one in done]
+    await conn.execute(_ACTED, work.id, *columns, *numbers, timeout=STEP_S)
 
 
 async def queue(conn: Connection, work: Work, waiting: Sequence[tuple[Row, int | None]]) -> None:

@@ -142,7 +142,7 @@ class Lists:
     async def until(self, name: uuid.UUID, state: str, work: Cleansing | None = None) -> Job:
         """Work until the job stands there."""
         work = work or self.working()
-        async with asyncio.timeout(60 if not os.environ.get("ASSENT_LONG") else 1_800):
+        async with asyncio.timeout(1_800 if os.environ.get("ASSENT_LONG") else 200):
             while (found := await self.job(name)).state != state:
                 if not await work.once():
                     await asyncio.sleep(0.05)
