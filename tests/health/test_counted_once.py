@@ -23,7 +23,7 @@ from tests.integration.settle_world import KEYS, PEPPER, World, a_world, accepte
 pytestmark = pytest.mark.integration
 DAY_MS = 86_400_000
 PEOPLE = 240
-KILLS = 3
+KILLS = 2
 READ = "topic IN ('results', 'receipts', 'replies', 'consent_events') OR topic LIKE 'messages.%'"
 """What is a place in Kafka or the ledger, and no time of a look for silence."""
 
