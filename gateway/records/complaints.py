@@ -16,7 +16,7 @@ import orjson
 from gateway.contract.complaint import Matching
 from gateway.contract.decision import Status
 from gateway.contract.health import Act, Signal
-from gateway.records import settlement, signals
+from gateway.records import signals
 from gateway.records.connection import Connection
 from gateway.records.partitions import lowest_id
 from gateway.records.timeline import STATUS_NUMBERS, STATUSES
@@ -59,6 +59,13 @@ WITH fresh AS (
     INSERT INTO case_acts (complaint, act, acted_by, at, entry) SELECT id, 'recorded', $18, $1, entry FROM fresh
 )
 SELECT id::text AS id FROM fresh
+"""
+_ORIGINS = "SELECT id, digest FROM message_origins WHERE digest = ANY($1::bytea[])"
+_ADD_ORIGINS = """
+INSERT INTO message_origins (digest, client, sender, purpose, class, port, pack, basis)
+SELECT digest, '-', sender, $5, class, port, '-', '-'
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[]) AS u(digest, sender, class, port)
+ORDER BY digest ON CONFLICT (digest) DO NOTHING
 """
 _UNHELD = """
 c.closed_at < $1 AND NOT EXISTS (
@@ -159,15 +166,16 @@ _HANDED = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.UNKNOWN)
 async def port_origins(conn: Connection, ports: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
     """For (sender, class, port) the row of `message_origins` under which complaints of no known message count."""
     named: dict[bytes, tuple[str, str, str]] = {}
-    origins: list[tuple[bytes, tuple[str | None, ...]]] = []
     for sender, cls, port in sorted(set(ports)):
         fields = ("-", sender, UNMATCHED, cls, port, "-", "-", None, None)
-        digest = hashlib.sha256(orjson.dumps(fields)).digest()[:16]
-        named[digest] = (sender, cls, port)
-        origins.append((digest, fields))
-    if not origins:
+        named[hashlib.sha256(orjson.dumps(fields)).digest()[:16]] = (sender, cls, port)
+    if not named:
         return {}
-    return {named[digest]: number for digest, number in (await settlement.origin_ids(conn, origins)).items()}
+    found = await conn.fetch(_ORIGINS, list(named))
+    if len(found) < len(named):
+        await conn.execute(_ADD_ORIGINS, list(named), *zip(*named.values(), strict=True), UNMATCHED)
+        found = await conn.fetch(_ORIGINS, list(named))
+    return {named[row["digest"]]: row["id"] for row in found}
 
 
 def signal_of(row: Row, received_at: int) -> Signal:

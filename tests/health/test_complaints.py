@@ -144,6 +144,14 @@ async def test_many_who_bring_the_same_at_once_record_it_once(at: World) -> None
         assert await at.one("SELECT count(*) FROM consent_events WHERE subject = $1", at.keys.subject(who)) == 1
 
 
+async def test_a_port_that_many_complain_about_first_at_once_has_one_place_to_count(at: World) -> None:
+    asked = [[told(at.number(), port="10690003") for _ in range(3)] for _ in range(8)]
+    answers = await asyncio.gather(*(at.take(*told_) for told_ in asked))
+    assert {one.scope for taken in answers for one in taken} == {"bolt"}
+    assert (await at.counts())[NOW // MINUTE, None, "10690003"] == 24
+    assert await at.one("SELECT count(*) FROM message_origins WHERE port = '10690003'") == 1
+
+
 async def test_a_crash_after_the_suppression_leaves_it_and_the_repetition_completes_it(at: World) -> None:
     who = at.number()
     await at.sent(who, campaign="crash")

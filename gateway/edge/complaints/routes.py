@@ -25,6 +25,8 @@ from gateway.rules import numbers
 from gateway.rules.complaint_file import OLDEST_MS
 
 router = routes("complaints")
+BATCH_S = 5.0
+"""For a thousand complaints; their writes have deadlines of their own."""
 COMPLAINTS = TypeAdapter(list[ComplaintRequest])
 
 
@@ -88,7 +90,12 @@ def time_fault(at_ms: int, now_ms: int) -> Fault | None:
     return acts.field_fault("at", "too long ago") if at_ms < OLDEST_MS else None
 
 
-@router.post("/v1/complaints", response_model=TakenView | TakenBatch | FileTaken, response_model_exclude_none=True)
+@router.post(
+    "/v1/complaints",
+    response_model=TakenView | TakenBatch | FileTaken,
+    response_model_exclude_none=True,
+    responses={201: {"model": TakenView, "description": "One complaint, new"}},
+)
 async def complain(
     caller: Annotated[Caller, need("complain")],
     request: Request,
@@ -111,6 +118,7 @@ async def complain(
             raise Refused(Refusal(result.code, result.detail or ""), [e.model_dump() for e in result.errors or ()])
         response.status_code = 200 if result.duplicate else 201
         return result
+    request.app.door.deadlines.watch(BATCH_S)
     items = bodies.each(COMPLAINTS, ComplaintRequest, bodies.batch(value, "complaints"), body)
     asked = [item if isinstance(item, tuple) else told(item, now) for item in items]
     return TakenBatch(results=await results(caller, asked, now))
