@@ -17,18 +17,17 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import orjson
 
 from gateway.assemble.commands import MOST_WORDS, Declined
 from gateway.assemble.parts import guard_of, secrets
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.export import Asked, Line
+from gateway.ledger import exported
 from gateway.ledger.appender import Appender
-from gateway.ledger.checkpoint import parse
 from gateway.ledger.citing import Citing
 from gateway.ledger.events import SYSTEM
 from gateway.ledger.keys import Keys
-from gateway.ledger.note import NoteError, Verifier, open_note, sign, split
+from gateway.ledger.note import NoteError, Verifier, open_note
 from gateway.ledger.sealing import Contents
 from gateway.records import export, sheet
 from gateway.records.export import Watch
@@ -36,12 +35,8 @@ from gateway.rules import numbers
 from gateway.rules.pack import load, names
 from gateway.settings import Settings
 
-FORMAT = "assent-records/1"
-SEAL_HEAD = "assent records export v1"
-SIGNED_WITHIN_S = 5.0
 QUERY_S = 60.0
 CHUNK = 1 << 20
-CHECKPOINT = "SELECT note FROM ledger_checkpoint ORDER BY signed_at DESC LIMIT 1"
 
 
 class Office(NamedTuple):
@@ -141,23 +136,19 @@ async def export_records(settings: Settings, asked: Asked, who: str | None, aski
             "asked": asked.told(),
         }
         entry = await record(at, EventKind.ACCESS, asked.subject, data)
-        note = await _checkpoint(at, entry)
+        note = await exported.checkpoint(at.pool, entry)
         rows = export.lines(at.pool, Contents(at.keys).open, Citing(at.pool, at.keys).cite, asked, now, watch)
         zone = zone_of()
         count, digest = await _write(asking.out, rows, lambda one: line(one, zone))
-        manifest = {
-            "format": FORMAT,
-            "file": asking.out.name,
-            "sha256": digest,
+        told = {
             "rows": count,
             "asked": asked.told(),
             "by": asking.by.strip(),
             "reason": asking.reason.strip(),
             "made_at": sheet.moment(now, zone),
             "ledger_entry": entry,
-            "checkpoint": None if note is None else note.decode(),
         }
-        files = [asking.out, *_seal(asking.out, manifest, digest, at.keys, note)]
+        files = [asking.out, *_seal(asking.out, told, digest, at.keys, note)]
         return Written(count, time.monotonic() - began, files)
 
 
@@ -192,14 +183,13 @@ def _flush(write: Callable[[bytes], object], update: Callable[[bytes], object], 
     update(raw)
 
 
-def _seal(out: Path, manifest: dict[str, object], digest: str, keys: Keys, note: bytes | None) -> list[Path]:
-    """The manifest, and the seal over both files by the key that seals evidence; no seal before the log has begun."""
-    told = orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
-    files = {out.with_name(f"{out.name}.manifest.json"): told}
-    if note is not None:
-        lines = [SEAL_HEAD, f"{digest}  {out.name}", f"{hashlib.sha256(told).hexdigest()}  {out.name}.manifest.json"]
-        signer = keys.record_signer(parse(split(note)[0]).origin)
-        files[out.with_name(f"{out.name}.seal")] = sign("\n".join(lines) + "\n", [signer])
+def _seal(out: Path, told: dict[str, object], digest: str, keys: Keys, note: bytes | None) -> list[Path]:
+    """The manifest, and the seal over both files; no seal before the log has begun."""
+    manifest = exported.manifest(out.name, digest, told, note)
+    sealed = exported.seal(out.name, digest, manifest, keys, note)
+    files = {out.with_name(f"{out.name}.manifest.json"): manifest}
+    if sealed is not None:
+        files[out.with_name(f"{out.name}.seal")] = sealed
     for path, raw in files.items():
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -207,17 +197,6 @@ def _seal(out: Path, manifest: dict[str, object], digest: str, keys: Keys, note:
             file.flush()
             os.fsync(file.fileno())
     return list(files)
-
-
-async def _checkpoint(at: Office, entry: int) -> bytes | None:
-    """The log's last checkpoint, if it can be with this export's own entry in it; none before the log has begun."""
-    note: bytes | None = None
-    for _ in range(int(SIGNED_WITHIN_S / 0.1)):
-        note = await at.pool.fetchval(CHECKPOINT)
-        if note is None or parse(split(note)[0]).size >= entry:
-            break
-        await asyncio.sleep(0.1)
-    return note
 
 
 def verify(file: Path, vkeys: Iterable[str]) -> list[str]:
@@ -230,7 +209,7 @@ def verify(file: Path, vkeys: Iterable[str]) -> list[str]:
     except NoteError as fault:
         return [f"the seal does not hold: {fault}"]
     head, *lines = text.splitlines()
-    if head != SEAL_HEAD:
+    if head != exported.SEAL_HEAD:
         return ["the seal is of something else"]
     wrong = []
     for name in (file.name, f"{file.name}.manifest.json"):

@@ -34,6 +34,7 @@ WHERE ($1::text IS NULL OR c.state = $1) AND ($2::text IS NULL OR c.source = $2)
     AND (NOT $7 OR c.overdue AND c.state <> 'closed') AND ($8::bigint IS NULL OR (c.received_at, c.id) < ($8, $9::uuid))
 ORDER BY c.received_at DESC, c.id DESC LIMIT $10
 """
+_WAITING = "WHERE c.answered_at IS NULL AND c.state <> 'closed' ORDER BY c.due_at, c.id LIMIT $1"
 _ACTS = "SELECT act, acted_by, at, detail, sealed, entry FROM case_acts WHERE complaint = $1 ORDER BY id"
 _ACT = "INSERT INTO case_acts (complaint, act, acted_by, at, detail, sealed) VALUES ($1, $2, $3, $4, $5, $6)"
 _MESSAGE = """
@@ -121,6 +122,11 @@ async def page(conn: Connection, asked: Filter, limit: int, after: tuple[int, st
     at, last = after or (None, None)
     rows = await conn.fetch(_SELECT + _PAGE, *asked, at, last, min(limit, MOST_ROWS))
     return [_case(row) for row in rows]
+
+
+async def waiting(conn: Connection, limit: int = MOST_ROWS) -> list[Case]:
+    """Cases that nobody answered yet, the longest overdue first."""
+    return [_case(row) for row in await conn.fetch(_SELECT + _WAITING, min(limit, MOST_ROWS))]
 
 
 async def one(conn: Connection, case: str) -> Case | None:

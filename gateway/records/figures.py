@@ -21,6 +21,9 @@ _STATED = """
 SELECT DISTINCT ON (date, source) date, source, imported, stated, acted_by, at, entry FROM daily_figures
 WHERE date >= $1 AND date <= $2 ORDER BY date, source, id DESC
 """
+_EVERY = """
+SELECT date, source, imported, stated, acted_by, at, entry FROM daily_figures WHERE date >= $1 ORDER BY id DESC LIMIT $2
+"""
 _OVERDUE = """
 UPDATE complaints SET overdue = true WHERE id IN (
     SELECT id FROM complaints WHERE answered_at IS NULL AND NOT overdue AND due_at < $1
@@ -80,6 +83,11 @@ async def state(
 async def stated(conn: Connection, since: dt.date, until: dt.date) -> list[Figures]:
     """The statements that stand, by day and source."""
     return [Figures(*row) for row in await conn.fetch(_STATED, since, until)]
+
+
+async def every(conn: Connection, since: dt.date, limit: int) -> list[Figures]:
+    """Every statement about a day since then, corrected ones too, the newest first."""
+    return [Figures(*row) for row in await conn.fetch(_EVERY, since, limit)]
 
 
 async def overdue(conn: Connection, now_ms: int, limit: int) -> list[Late]:
