@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 
 from gateway import telemetry
 from gateway.assemble.commands import Declined, connection_of
+from gateway.assemble.evidence import evidence_of
 from gateway.assemble.parts import (
     GRACE_S,
     Misconfigured,
@@ -117,6 +118,9 @@ async def open_desk(settings: Settings) -> AsyncIterator["Desk"]:
                     reading=Reading(pool, keys),
                     pepper=bytes.fromhex(settings.pepper.get_secret_value()),
                     packs={name: load(name) for name in names()},
+                    evidence=evidence_of(pool, keys, settings),
+                    answer_h=settings.complaint_answer_h,
+                    runbook=settings.runbook_url,
                     public_url=settings.console_url,
                     demo=settings.local,
                 )

@@ -16,6 +16,9 @@ To add a page:
 6. Whatever changes something is a function behind `view.doing(May.MOVE, function)`: it reads the session and the role
    anew, takes the act, and says what came of it. `view.session.name` is who did it. Hiding a button is never enough.
 
+7. `asking.py` has dialogs with a reason, days, and a person by number; `telling.py` says statuses and scopes. What is
+   fetched or sent as a file is a request of its own (`files.py`): `pieces.sent_form` posts to it.
+
 The door (`door.py`) stands before all of it; `signing.py` lets people in; `live.py` reads what everybody watches once
 for all of them. A crash loses no act: each is a statement of `records` or an event of the ledger, or it did not happen.
 """

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.console.desk import Desk
 from gateway.console.door import SESSION, Door
+from gateway.console.files import Files
 from gateway.console.frame import mount
 from gateway.console.live import Live
 from gateway.console.pages import PAGES
@@ -85,6 +86,7 @@ class Console:
         async def sign_out(request: Request) -> Response:
             return await self._signing.sign_out(request)
 
+        files_ = Files(lambda: self._opened()[0])
         for path, answer, method in (
             ("/sign-in", sign_in_page, "GET"),
             ("/sign-in", sign_in, "POST"),
@@ -93,6 +95,9 @@ class Console:
             ("/healthz", _nothing, "GET"),
             ("/readyz", _ready, "GET"),
             ("/console/{name}", _static, "GET"),
+            ("/files/evidence", files_.evidence, "POST"),
+            ("/files/export", files_.export, "POST"),
+            ("/files/complaints", files_.complaints, "POST"),
         ):
             app.router.routes.append(Route(path, answer, methods=[method]))
 

@@ -160,21 +160,26 @@ class View:
 
     async def record(self, kind: EventKind, data: dict[str, Any], subject: bytes = SYSTEM) -> int | None:
         """Append an act of the reader to the ledger; its place in it. Raises `Unrecorded`."""
-        event = Event(
-            event_id=f"console/{uuid.uuid4()}",
-            kind=kind,
-            number=None,
-            subject=subject,
-            occurred_at_ms=time.time_ns() // 1_000_000,
-            data={"person": self.session.name, **data, "by": "console"},
-        )
-        try:
-            (appended,) = await self.desk.appender.append([event])
-        except (LedgerUnavailable, *AWAY) as fault:
-            raise Unrecorded from fault
-        if appended.refusal is not None:
-            raise Unrecorded
-        return appended.seq
+        return await record(self.desk, self.session, kind, data, subject)
+
+
+async def record(desk: Desk, session: Session, kind: EventKind, data: dict[str, Any], subject: bytes) -> int | None:
+    """Append an act of a person to the ledger; its place in it. Raises `Unrecorded`."""
+    event = Event(
+        event_id=f"console/{uuid.uuid4()}",
+        kind=kind,
+        number=None,
+        subject=subject,
+        occurred_at_ms=time.time_ns() // 1_000_000,
+        data={"person": session.name, **data, "by": "console"},
+    )
+    try:
+        (appended,) = await desk.appender.append([event])
+    except (LedgerUnavailable, *AWAY) as fault:
+        raise Unrecorded from fault
+    if appended.refusal is not None:
+        raise Unrecorded
+    return appended.seq
 
 
 # --- mounting --------------------------------------------------------------------------------------------------------
@@ -216,6 +221,13 @@ def _view(request: Request, client: Client, desk: Desk, live: Live) -> View:
     return View(desk, session, words(lang), asked, ZoneInfo(session.zone or ZONE), client, live)
 
 
+def _here(page: Page, here: Page) -> str:
+    """Whether a menu's page is this one, or the one that this one belongs to."""
+    if page.path == here.path:
+        return "page"
+    return "true" if here.path.startswith(f"{page.path.rstrip('/')}/") and page.path != "/" else ""
+
+
 def _header(view: View, here: Page, pages: tuple[Page, ...]) -> None:
     t = view.t
     with pieces.box("header"):
@@ -223,7 +235,7 @@ def _header(view: View, here: Page, pages: tuple[Page, ...]) -> None:
         with pieces.box("nav", **{"aria-label": t["menu"]}):
             for page in pages:
                 if page.menu and view.may(page.may):
-                    here_now = {"aria-current": "page"} if page.path == here.path else {}
+                    here_now = {"aria-current": _here(page, here)} if _here(page, here) else {}
                     pieces.text("a", t[page.title], href=page.path, **here_now)
         with pieces.box("div", "who"):
             role = t["role_" + view.session.role]

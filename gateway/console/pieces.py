@@ -108,3 +108,40 @@ def button(label: str, act: Callable[..., Any], kind: str = "") -> ui.button:
     made.props["no-caps"] = True
     made.props["unelevated"] = True
     return made
+
+
+def facts(told: Sequence[tuple[str, str]]) -> None:
+    """What is known, each under its name; what is empty is left out."""
+    with box("dl", "facts"):
+        for name, said in told:
+            if said:
+                text("dt", name)
+                text("dd", said)
+
+
+def link(said: str, to: str) -> TextElement:
+    """A link within the console."""
+    return text("a", said, href=to)
+
+
+def mark(said: str, tone: str = "") -> TextElement:
+    """A word that says how something stands, in a colour that says the same."""
+    return text("span", said, f"mark {tone}")
+
+
+def sent_form(action: str, hidden: Mapping[str, str], label: str, kind: str = "quiet") -> None:
+    """A button that fetches a file: a form of its own, so that the browser saves what comes."""
+    with box("form", method="post", action=action):
+        for name, value in hidden.items():
+            box("input", type="hidden", name=name, value=value)
+        text("button", label, f"act {kind}", type="submit")
+
+
+def act_cells(made: ui.table, key: str) -> None:
+    """A button in each row that has something to do; the table emits `act` with the row's id."""
+    made.add_slot(
+        f"body-cell-{key}",
+        f'<q-td :props="props"><button v-if="props.row.{key}" class="act quiet" type="button" '
+        f":aria-label=\"props.row.{key} + ' ' + props.row.id\" "
+        f"@click=\"() => $parent.$emit('act', props.row.id)\">{{{{ props.row.{key} }}}}</button></q-td>",
+    )

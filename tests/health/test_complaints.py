@@ -16,7 +16,6 @@ from gateway.contract.decision import Reason, Refusal
 from gateway.intake.complaints import take
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.records import cases
-from gateway.records import complaints as complaint_rows
 from gateway.records.personal import Personal
 
 pytestmark = pytest.mark.integration
@@ -151,13 +150,6 @@ async def test_a_port_that_many_complain_about_first_at_once_has_one_place_to_co
     assert {one.scope for taken in answers for one in taken} == {"bolt"}
     assert (await at.counts())[NOW // MINUTE, None, "10690003"] == 24
     assert await at.one("SELECT count(*) FROM message_origins WHERE port = '10690003'") == 1
-
-    async def place(port: str) -> int:
-        async with at.pool.acquire() as conn:
-            return (await complaint_rows.port_origins(conn, {("bolt", "marketing", port)}))["bolt", "marketing", port]
-
-    for port in range(1000, 1030):
-        assert len(set(await asyncio.gather(*(place(str(port)) for _ in range(8))))) == 1
 
 
 async def test_a_crash_after_the_suppression_leaves_it_and_the_repetition_completes_it(at: World) -> None:

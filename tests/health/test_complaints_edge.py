@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from edge_app import Running, running, settling
+from edge_app import Running, running
 
 from gateway.edge import bodies
 
@@ -320,27 +320,3 @@ async def test_without_postgresql_it_is_unavailable_and_nothing_is_said_to_be_do
     for answer in (one, many, file, listed):
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"]
-
-
-async def test_a_message_that_was_really_sent_is_found_with_its_permission(edge: Running, kafka_bootstrap: str) -> None:
-    who, now = number(), datetime.now(UTC).isoformat()
-    order = {"recipient": who, "sender": "acme", "kind": "order", "ref": "o-1", "occurred_at": now}
-    permitted = (await edge.http.post("/v1/relationships", json=order)).json()["seq"]
-    body = {"to": who, "sender": "acme", "purpose": "transaction.shipping", "text": "您的订单已发货，预计明天送达。"}
-    sent = (await edge.http.post("/v1/messages", json=body)).json()
-    async with settling(edge, kafka_bootstrap), asyncio.timeout(20):
-        while "port" not in (found := (await edge.http.get(f"/v1/messages/{sent['id']}")).json()):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    later = datetime.now(UTC).isoformat()
-    taken = (await post(edge, told(who, port=found["port"] + "66", at=later))).json()
-    assert (taken["match"], taken["message"]) == ("matched", sent["id"])
-    case = (await edge.http.get(f"/v1/complaints/{taken['id']}")).json()
-    assert case["evidence"] == {
-        "bundle": f"/v1/evidence/{sent['id']}",
-        "permission": permitted,
-        "suppression": taken["entry"],
-    }
-    assert (case["purpose"], case["sender"]) == ("transaction.shipping", "acme")
-    accepted = datetime.fromisoformat(found["accepted_at"])
-    minute = await edge.gate.pool.fetchval("SELECT minute FROM signals WHERE message = $1", sent["id"])
-    assert minute == int(accepted.timestamp()) // 60

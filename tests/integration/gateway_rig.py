@@ -31,6 +31,7 @@ COMMANDS = {
     "ledger": ("ledger", "--with-hold"),
     "settle": ("settle", "--with-webhooks"),
     "deliver": ("deliver",),
+    "records": ("records",),
     "edge": ("edge",),
     "urgent": ("deliver", "--classes", "verification,transactional,consent"),
     "marketing": ("deliver", "--classes", "marketing"),
