@@ -55,6 +55,7 @@ ENDS = {
 """Status and cause that each simulator number documents."""
 
 UNMET = {
+    "assent_alerts_recent",
     "assent_opt_ins_total",
     "assent_log_attested_age_seconds",
     "assent_publish_failed_total",
