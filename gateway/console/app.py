@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.console import faults
 from gateway.console.desk import Desk
 from gateway.console.door import SESSION, Door
 from gateway.console.files import Files
@@ -52,6 +53,7 @@ class Console:
             reconnect_timeout=RECONNECT_S,
             show_welcome_message=False,
         )
+        faults.take_over()
         self.door = Door(app, lambda: self.desk, _owner)
         app.state.door = self.door
 

@@ -1,14 +1,15 @@
 """The console's door: what every request and every live connection passes before NiceGUI sees it.
 
-Promises: nothing but the sign-in page, this room's stylesheet and the UI library's own files is served without a
-session; a request that changes something, and the handshake of a live connection, come from a page of ours (`Origin`);
-a live connection serves only a page that the same session was given, and ends within `SWEEP_S` of its session. The
-library's fallback without websockets is closed: it would be one more way in. A crash leaves sessions as they are, in
-PostgreSQL; PostgreSQL away, no page opens and open ones go on showing how old their figures are.
+Promises: nothing but the sign-in page and its stylesheet is served without a session; a request that changes something,
+and the handshake of a live connection, come from a page of ours (`Origin`); a live connection serves only a page that
+the same session was given, and ends within `SWEEP_S` of its session. The library's fallback without websockets is
+closed: it would be one more way in. A crash leaves sessions as they are, in PostgreSQL; PostgreSQL away, no page opens
+and open ones go on showing how old their figures are.
 """
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
@@ -26,8 +27,9 @@ from gateway.records.connection import AWAY
 SESSION = "assent.session"
 SWEEP_S = 5.0
 SWEEP_ROWS_EVERY = 60
+SEEN_S = 60.0
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-OPEN = ("/sign-in", "/console/", "/favicon.ico", "/healthz", "/readyz")
+OPEN = {"/sign-in", "/console/console.css", "/favicon.ico", "/healthz", "/readyz"}
 LIBRARY = "/_nicegui/"
 LIVE = "/_nicegui_ws/"
 ENDED = 4401
@@ -59,6 +61,7 @@ class Door:
     def __init__(self, app: ASGIApp, desk: Callable[[], Desk | None], owner: Callable[[str], bytes | None]) -> None:
         self._app, self._desk, self._owner = app, desk, owner
         self._live: dict[Live, bytes] = {}
+        self._seen: dict[bytes, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on."""
@@ -81,7 +84,7 @@ class Door:
             refusal = Response("no", 405)
         elif scope["method"] == "POST" and not same_origin(desk, scope):
             refusal = Response("not from a page of this console", 403)
-        elif not (path.startswith((*OPEN, LIBRARY))):
+        elif path not in OPEN and not (path.startswith(LIBRARY) and self._seen_lately(desk, scope)):
             refusal = await self._without_session(desk, scope)
         await (refusal or self._app)(scope, receive, send)
 
@@ -90,11 +93,22 @@ class Door:
             session = await session_of(desk, scope, using=True)
         except AWAY:
             return Response(AWAY_PAGE, 503, {"retry-after": "5"}, "text/html; charset=utf-8")
+        if session is None and scope["path"].startswith(LIBRARY):
+            return Response("sign in first", 403)
         if session is None:
             back = "" if scope["path"] == "/" else f"?to={quote(scope['path'], safe='/')}"
             return RedirectResponse(f"/sign-in{back}", 303)
         scope[SESSION] = session
+        self._seen[session.digest] = time.monotonic()
         return None
+
+    def _seen_lately(self, desk: Desk, scope: Scope) -> bool:
+        """Whether this session opened a page a moment ago: a page has dozens of the library's files, none of them ours.
+
+        They are the package's and secret to nobody; asking PostgreSQL for each would only make pages slow.
+        """
+        token = token_of(desk, scope)
+        return bool(token) and time.monotonic() - self._seen.get(users.digest_of(token or ""), -SEEN_S) < SEEN_S
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk, session, client = self._desk(), None, _client_of(scope)
@@ -121,6 +135,7 @@ class Door:
             turn += 1
             desk = self._desk()
             try:
+                self._seen = {one: at for one, at in self._seen.items() if time.monotonic() - at < SEEN_S}
                 if desk is not None and self._live:
                     await self._sweep(desk)
                 if desk is not None and turn % SWEEP_ROWS_EVERY == 0:

@@ -120,6 +120,9 @@ class View:
         except AWAY as fault:
             log.warning("page_away", error=type(fault).__name__)
             self.say("away")
+        except Exception as fault:
+            log.exception("page_failed", error=type(fault).__name__)
+            self.say("broken")
 
     def repeat(self, every_s: float, refresh: Callable[[], Awaitable[None]]) -> None:
         """Read again and again while the page is open; PostgreSQL away, the page says since when it stands still."""
@@ -208,6 +211,9 @@ def mount(page: Page, pages: tuple[Page, ...], opened: Callable[[], tuple[Desk, 
             except AWAY as fault:
                 log.warning("page_away", error=type(fault).__name__)
                 pieces.empty(view.t["away"])
+            except Exception as fault:
+                log.exception("page_failed", error=type(fault).__name__)
+                pieces.empty(view.t["broken"])
 
 
 def _view(request: Request, client: Client, desk: Desk, live: Live) -> View:

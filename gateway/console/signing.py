@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict, deque
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -31,6 +31,7 @@ TRIES = 20
 TRIES_S = 60.0
 MOST_ADDRESSES = 10_000
 MOST_BODY = 4_096
+MOST_NAME = 64
 AT_ONCE = 2
 """Passwords hashed at once: each holds 32 MiB and a core."""
 
@@ -41,6 +42,11 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def template(name: str) -> Template:
+    """One of this room's plain pages."""
+    return _templates.get_template(name)
 
 
 class Tries:
@@ -69,6 +75,7 @@ class Signing:
     def __init__(self, desk: Desk) -> None:
         self._desk, self._tries = desk, Tries()
         self._hashing = asyncio.Semaphore(AT_ONCE)
+        self._unknown: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._nobody = passwords.hashed(secrets.token_urlsafe(), secrets.token_bytes(passwords.SALT))
 
     async def form(self, request: Request) -> Response:
@@ -87,7 +94,7 @@ class Signing:
         if not token or not hmac.compare_digest(token.encode(), given.get("token", "").encode()):
             return self._refused(request, "sign_in_again", "form", 403)
         request.state.to = given.get("to", "/")
-        name, password = given.get("name", "").strip().lower(), given.get("password", "")[: passwords.MOST]
+        name, password = given.get("name", "").strip().lower()[:MOST_NAME], given.get("password", "")[: passwords.MOST]
         try:
             return await self._checked(request, name, password, _path(request.state.to))
         except AWAY:
@@ -95,13 +102,16 @@ class Signing:
 
     async def _checked(self, request: Request, name: str, password: str, to: str) -> Response:
         kept = await users.kept(self._desk.pool, name)
-        if kept is not None and kept.since_s < passwords.wait_s(kept.failures):
+        failures, since_s = self._known_failures(name) if kept is None else (kept.failures, kept.since_s)
+        if since_s < passwords.wait_s(failures):
             return self._refused(request, "sign_in_slow", "slow", 429)
         async with self._hashing:
             stored = self._nobody if kept is None else kept.password
             right = await asyncio.to_thread(passwords.matches, password, stored)
         if kept is None or not right or kept.disabled:
-            if kept is not None and not right:
+            if kept is None:
+                self._fail_unknown(name)
+            elif not right:
                 await users.failed(self._desk.pool, name)
             return self._refused(request, "sign_in_wrong", "wrong", 401)
         session = secrets.token_urlsafe(32)
@@ -114,6 +124,17 @@ class Signing:
         answer.delete_cookie(FORM, path="/sign-in")
         self._cookie(answer, door.cookie_name(self._desk), session, "/", users.LONGEST_S)
         return answer
+
+    def _known_failures(self, name: str) -> tuple[int, float]:
+        """A name that nobody has waits like any other, or waiting would tell which names there are."""
+        failures, at = self._unknown.get(name, (0, 0.0))
+        return failures, time.monotonic() - at
+
+    def _fail_unknown(self, name: str) -> None:
+        failures, _ = self._unknown.pop(name, (0, 0.0))
+        self._unknown[name] = failures + 1, time.monotonic()
+        while len(self._unknown) > MOST_ADDRESSES:
+            self._unknown.popitem(last=False)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
@@ -140,7 +161,7 @@ class Signing:
             for lang in LANGUAGES
             if lang != told.lang
         ]
-        body = _templates.get_template("sign_in.html").render(
+        body = template("sign_in.html").render(
             t=told, why=why, token=token, to=to, others=others, demo=self._desk.demo, lang=LANGUAGES[told.lang]
         )
         answer = Response(body, status, media_type="text/html; charset=utf-8")

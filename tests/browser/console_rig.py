@@ -25,6 +25,7 @@ from gateway.rules import passwords
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
+KEPT = passwords.hashed(PASSWORD, b"s" * 16)
 PEOPLE = {"vera": Role.VIEWER, "cora": Role.COMPLIANCE, "otto": Role.OPERATOR}
 
 
@@ -73,7 +74,7 @@ async def _session(connection: Any, token: str, name: str) -> None:
 
 async def _people(connection: Any) -> None:
     for name, role in PEOPLE.items():
-        await users.put(connection, name, passwords.hashed(PASSWORD, name.encode().ljust(16)), role, by="test")
+        await users.put(connection, name, KEPT, role, by="test")
 
 
 @contextmanager

@@ -3,19 +3,19 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import redis
-from console_rig import PASSWORD, Console, beside, connected, console_on
+from console_rig import KEPT, PASSWORD, Console, beside, connected, console_on
 from playwright.sync_api import expect
-from visiting import Visit
+from visiting import CONTRAST, Visit
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from gateway.records import registry, users
-from gateway.rules import passwords
 
 pytestmark = pytest.mark.browser
 
@@ -57,6 +57,8 @@ def test_a_wrong_password_is_told_and_a_right_one_opens_the_page_asked_for(conso
     page = visit.page
     page.goto(f"{console.url}/breakers")
     assert urlsplit(page.url).path == "/sign-in"
+    visit.keep("sign-in-zh")
+    assert page.evaluate(CONTRAST) == []
     for name, password in (("vera", "wrong"), ("nobody", PASSWORD)):
         page.locator("#name").fill(name)
         page.locator("#password").fill(password)
@@ -108,14 +110,15 @@ def test_a_disabled_user_is_out_within_seconds_wherever_signed_in(console: Conso
     console.run(users.disable, "vera", disabled=False, by="test")
 
 
-def test_many_wrong_passwords_are_not_heard_for_a_while(console: Console) -> None:
-    kept = passwords.hashed(PASSWORD, b"t" * 16)
-    console.run(users.put, "tina", kept, users.Role.VIEWER, by="test")
+def test_many_wrong_passwords_are_not_heard_for_a_while_nor_those_of_nobody(console: Console) -> None:
+    console.run(users.put, "tina", KEPT, users.Role.VIEWER, by="test")
     for _ in range(6):
         console.run(users.failed, "tina")
     client, answer = cookies(console, "tina")
     assert answer.status_code == 429
     assert not any("assent_console" in name for name in client.cookies)
+    nobody = [cookies(console, "nobody.at.all")[1].status_code for _ in range(6)]
+    assert nobody == [401] * 5 + [429], "waiting must not tell which names there are"
 
 
 # --- who else knocks -----------------------------------------------------------------------------------------------
@@ -135,6 +138,14 @@ def test_a_post_of_another_page_and_a_form_without_its_token_are_refused(console
     assert client.post("/sign-in", data=data, headers=own).status_code == 303
     assert client.post("/sign-out", headers={"origin": "http://evil.example"}).status_code == 403
     assert client.get("/me").status_code == 204
+
+
+def test_without_a_session_nothing_is_served_but_the_way_in(console: Console) -> None:
+    for path in ("/", "/breakers", "/me", "/console/console.js", "/nothing", "/docs", "/openapi.json"):
+        answer = httpx.get(f"{console.url}{path}")
+        assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/sign-in"), path
+    assert httpx.get(f"{console.url}/_nicegui/{version('nicegui')}/static/nicegui.js").status_code == 403
+    assert httpx.request("PUT", f"{console.url}/sign-in").status_code == 405
 
 
 def test_another_host_name_that_leads_here_gets_nothing(console: Console) -> None:
@@ -216,8 +227,8 @@ def test_a_person_stops_and_resumes_a_scope_with_a_reason_by_keyboard(console: C
     page.keyboard.press("Enter")
     expect(dialog.get_by_label("原因")).to_be_focused()
     page.keyboard.type("名单已清洗")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    for _ in ("share", "cancel", "let a share through", "resume"):
+        page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("cell", name="放行")).to_be_visible()
     (resumed,) = console.run(registry.breakers)
@@ -259,6 +270,26 @@ def test_language_colours_and_zone_are_each_persons_own(console: Console, visit:
     console.run(
         lambda connection: connection.execute("UPDATE console_users SET lang = NULL, theme = NULL, zone = NULL")
     )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast_is_aa(console: Console, visit: Visit, theme: str) -> None:
+    console.run(users.prefer, "cora", lang="en", theme=theme, zone=None)
+    page = console.sign_in(visit, "cora", "/account")
+    connected(page)
+    visit.keep(f"account-en-{theme}")
+    assert page.evaluate(CONTRAST) == []
+    page.goto(f"{console.url}/breakers")
+    connected(page)
+    page.get_by_role("button", name="Stop a scope").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop a scope").click()
+    expect(page.get_by_text("Say why")).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
+    page.goto(f"{console.url}/nowhere")
+    expect(page.get_by_role("status")).to_have_text("There is no such page.")
+    assert page.evaluate(CONTRAST) == []
+    console.run(users.prefer, "cora", lang=None, theme=None, zone=None)
+    visit.complaints[:] = [one for one in visit.complaints if "404" not in one]
 
 
 def test_the_whole_page_is_walked_by_keyboard_and_shows_where_one_is(console: Console, visit: Visit) -> None:

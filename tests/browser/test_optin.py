@@ -15,7 +15,7 @@ import pytest
 from edge_app import Running, key, running
 from opt_in_form import ARRIVALS, TOPIC, Codes, codes, draft, number
 from playwright.sync_api import Browser, FrameLocator, Page, expect
-from visiting import ZH, Visit, shop_on
+from visiting import CONTRAST, ZH, Visit, shop_on
 
 from gateway.contract.ids import subject_of
 from gateway.local.parts import free_port
@@ -261,23 +261,6 @@ def test_narrow_and_zoomed(served: Served, visit: Visit, lang: str) -> None:
     page.evaluate("document.documentElement.style.fontSize = '200%'")
     visit.picture(f"form-{lang}-320-200")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
-
-
-CONTRAST = """() => {
-  const channel = v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
-  const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number);
-                       return .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b) };
-  const ground = e => { while (e) { const c = getComputedStyle(e).backgroundColor;
-                        if (!/, 0\\)$/.test(c)) return c; e = e.parentElement } return 'rgb(255,255,255)' };
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), poor = [];
-  while (walk.nextNode()) {
-    const e = walk.currentNode.parentElement;
-    if (!walk.currentNode.textContent.trim() || !e.getClientRects().length) continue;
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
-    if ((a + .05) / (b + .05) < 4.5) poor.push(walk.currentNode.textContent);
-  }
-  return poor;
-}"""
 
 
 def test_contrast_is_aa(served: Served, visit: Visit) -> None:

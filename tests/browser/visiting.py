@@ -24,6 +24,22 @@ MOST_BYTES = 200_000
 ZH = {"arrivals": "新品到店邀约", "promotion": "优惠信息", "number": "手机号码", "agree": "同意并获取确认短信",
       "decline": "不用了", "code": "短信中的6位验证码", "confirm": "确认订阅"}  # fmt: skip
 
+CONTRAST = """() => {
+  const channel = v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
+  const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number);
+                       return .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b) };
+  const ground = e => { while (e) { const c = getComputedStyle(e).backgroundColor;
+                        if (!/, 0\\)$/.test(c)) return c; e = e.parentElement } return 'rgb(255,255,255)' };
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), poor = [];
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || !e.getClientRects().length) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) poor.push(walk.currentNode.textContent);
+  }
+  return poor;
+}"""
+
 
 def chromium() -> str:
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
