@@ -65,7 +65,8 @@ def test_the_language_is_the_one_liked_best(accept: str, lang: str) -> None:
 TEXT = [
     ("ink", "ground"), ("ink", "surface"), ("quiet", "ground"), ("quiet", "surface"), ("accent", "surface"),
     ("accent", "ground"), ("on-accent", "accent"), ("surface", "bad"), ("bad", "bad-ground"), ("ink", "bad-ground"),
-    ("warn", "warn-ground"), ("ink", "warn-ground"), ("good", "good-ground"), ("good", "surface"), ("bad", "surface"), ("surface", "good"),
+    ("warn", "warn-ground"), ("ink", "warn-ground"), ("good", "good-ground"), ("good", "surface"), ("bad", "surface"),
+    ("surface", "good"),
 ]  # fmt: skip
 SHAPES = [
     ("edge", "surface"), ("edge", "ground"), ("focus", "ground"), ("focus", "surface"), ("series-1", "surface"),
