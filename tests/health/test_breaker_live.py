@@ -18,9 +18,10 @@ pytestmark = pytest.mark.integration
 
 CAMPAIGN, LIST = "spring", "fair-2019"
 SCOPES = (f"campaign:{CAMPAIGN}", f"list_source:{LIST}", "port:10690001", "sender:acme")
-SIZE, RATE, ENOUGH = 2_200, 250, 1_050
+SIZE, RATE, ENOUGH = 2_600, 250, 1_400
 WARNING, COMPLAINTS = 4, 15
-"""How many have complained when it warns, and when it opens."""
+"""How many have complained when it warns, and when it opens: 4 of 1,400 and 4 of 2,600 are above half of the line and
+below it, so it does not matter how far the campaign is when it is looked at."""
 
 
 class Live:
@@ -106,6 +107,7 @@ async def live(
             database_url=database_url,
             carrier_url=there.url,
             carrier_rate=str(RATE),
+            carrier_window="200",
         ) as gate,
     ):
         there.callback = gate.url
@@ -120,6 +122,7 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
         return await live.delivered() >= ENOUGH
 
     await live.until("the campaign is not delivered", enough, 40)
+    live.carrier.pace_s = 0.01  # so that it is not over before it is stopped, however busy this machine is
     await live.complain(0, WARNING)
 
     async def warned() -> bool:
@@ -132,6 +135,7 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
     reached = await live.settled(3.0)
     stopped_s = live.carrier.times[-1] - told
     print(f"last submission {stopped_s:.2f} s after the complaints were recorded, {SIZE - reached} held")
+    live.carrier.pace_s = 0.0
     assert stopped_s < 5.0
     assert ENOUGH <= reached < SIZE - 100
 
