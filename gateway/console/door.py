@@ -78,7 +78,7 @@ class Door:
         refusal = None
         if desk is None:
             refusal = Response("starting or stopping", 503)
-        elif not _host_is_ours(desk, scope):
+        elif not host_is_ours(desk, scope):
             refusal = Response("this console is reached under another name: see ASSENT_CONSOLE_URL", 421)
         elif scope["method"] not in {"GET", "HEAD", "POST"} or path.startswith(LIVE):
             refusal = Response("no", 405)
@@ -113,7 +113,7 @@ class Door:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk, session, client = self._desk(), None, _client_of(scope)
         with suppress(*AWAY):
-            if desk is not None and scope["path"].startswith(LIVE) and _host_is_ours(desk, scope):
+            if desk is not None and scope["path"].startswith(LIVE) and host_is_ours(desk, scope):
                 session = await session_of(desk, scope) if same_origin(desk, scope) else None
         owner = None if client is None else self._owner(client)  # of a page that is gone: the library reloads it
         if session is None or client is None or owner not in {None, session.digest}:
@@ -241,7 +241,7 @@ async def session_of(desk: Desk, scope: Scope, *, using: bool = False) -> Sessio
     return (await users.standing(desk.pool, [digest], using=using)).get(digest)
 
 
-def _host_is_ours(desk: Desk, scope: Scope) -> bool:
+def host_is_ours(desk: Desk, scope: Scope) -> bool:
     """A page of another name that resolves to this address (DNS rebinding) gets nothing."""
     host = header(scope, b"host")
     if desk.public_url is not None:

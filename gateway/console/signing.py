@@ -96,7 +96,7 @@ class Signing:
         request.state.to = given.get("to", "/")
         name, password = given.get("name", "").strip().lower()[:MOST_NAME], given.get("password", "")[: passwords.MOST]
         try:
-            return await self._checked(request, name, password, _path(request.state.to))
+            return await self._checked(request, name, password, path_within(request.state.to))
         except AWAY:
             return self._refused(request, "sign_in_away", "away", 503)
 
@@ -155,7 +155,7 @@ class Signing:
     def _page(self, request: Request, why: str | None = None, status: int = 200) -> Response:
         told: Words = words(_language(request))
         token = request.cookies.get(FORM) or secrets.token_urlsafe(24)
-        to = _path(getattr(request.state, "to", request.query_params.get("to", "/")))
+        to = path_within(getattr(request.state, "to", request.query_params.get("to", "/")))
         others = [
             (LANGUAGES[lang], words(lang)["language"], f"/sign-in?{urlencode({'lang': lang, 'to': to})}")
             for lang in LANGUAGES
@@ -180,7 +180,7 @@ def _language(request: Request) -> str:
     return given if given in LANGUAGES else preferred(request.headers.get("accept-language", ""))
 
 
-def _path(to: str) -> str:
+def path_within(to: str) -> str:
     """An address within the console, or its first page: nobody is sent elsewhere after signing in."""
     plain = to.startswith("/") and not to.startswith(("//", "/\\", "/sign")) and to.isprintable() and "\\" not in to
     return to if plain else "/"

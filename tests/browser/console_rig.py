@@ -32,8 +32,8 @@ PEOPLE = {"vera": Role.VIEWER, "cora": Role.COMPLIANCE, "otto": Role.OPERATOR}
 class Console:
     """A running console. `run` uses its database."""
 
-    def __init__(self, url: str, database_url: str, process: "subprocess.Popen[bytes]") -> None:
-        self.url, self.database_url, self.process = url, database_url, process
+    def __init__(self, url: str, database_url: str, env: dict[str, str]) -> None:
+        self.url, self.database_url, self.env = url, database_url, env
 
     def run(self, work: Any, *values: Any, **named: Any) -> Any:
         async def once() -> Any:
@@ -87,7 +87,7 @@ def console_on(folder: Path, redis_url: str, database_url: str, **settings: str)
     )  # fmt: skip
     log = (folder / "console.log").open("wb")
     process = subprocess.Popen([sys.executable, "-m", "gateway", "console"], env=env, cwd=ROOT, stdout=log, stderr=log)
-    console = Console(f"http://127.0.0.1:{port}", database_url, process)
+    console = Console(f"http://127.0.0.1:{port}", database_url, env)
     try:
         console.run(_people)
         until = time.monotonic() + 40

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from urllib.parse import urlsplit
@@ -40,13 +42,13 @@ def nothing_leaves(visit: Visit, console: Console) -> Iterator[None]:
     visit.complaints[:] = [one for one in visit.complaints if not re.search(r"status of (401|403)|code: 403", one)]
 
 
-def cookies(console: Console, name: str) -> tuple[httpx.Client, httpx.Response]:
+def cookies(console: Console, name: str, password: str = PASSWORD) -> tuple[httpx.Client, httpx.Response]:
     """Signed in without a browser."""
     client = httpx.Client(base_url=console.url, headers={"origin": console.url})
     form = client.get("/sign-in").text
     token = re.search(r'name="token" value="([^"]+)"', form)
     assert token is not None
-    answer = client.post("/sign-in", data={"name": name, "password": PASSWORD, "token": token[1], "to": "/"})
+    answer = client.post("/sign-in", data={"name": name, "password": password, "token": token[1], "to": "/"})
     return client, answer
 
 
@@ -119,6 +121,21 @@ def test_many_wrong_passwords_are_not_heard_for_a_while_nor_those_of_nobody(cons
     assert not any("assent_console" in name for name in client.cookies)
     nobody = [cookies(console, "nobody.at.all")[1].status_code for _ in range(6)]
     assert nobody == [401] * 5 + [429], "waiting must not tell which names there are"
+
+
+def test_a_user_is_added_and_kept_out_by_typing(console: Console) -> None:
+    def typed(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "gateway", "console", "user", *words]
+        return subprocess.run(command, env=console.env, capture_output=True, text=True, timeout=60, check=False)
+
+    added = typed("add", "zoe", "--role", "viewer")
+    assert added.returncode == 0, added.stderr
+    made = added.stdout.strip()
+    assert len(made) >= 20
+    assert cookies(console, "zoe", made)[1].status_code == 303
+    assert "already" in typed("add", "zoe", "--role", "viewer").stderr
+    assert typed("disable", "zoe").returncode == 0
+    assert cookies(console, "zoe", made)[1].status_code == 401
 
 
 # --- who else knocks -----------------------------------------------------------------------------------------------
