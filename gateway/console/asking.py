@@ -51,7 +51,7 @@ def day_field(label: str, value: str = "") -> ui.input:
     return pieces.field(label, value=value, type="date", **{"stack-label": True})
 
 
-def choice(options: "list[str] | dict[str, str]", label: str, value: str | None = None) -> ui.select:
+def choice(options: "list[str] | dict[str, str]", label: str | None, value: str | None = None) -> ui.select:
     """One of several."""
     made = ui.select(options, label=label, value=value)
     made.props("outlined dense options-dense")

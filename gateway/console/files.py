@@ -6,6 +6,7 @@ A download that breaks off is no whole ZIP, and an upload that breaks off has ta
 """
 
 import html
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -99,7 +100,7 @@ class Files:
         except _Refused as why:
             return _json({"said": told[str(why.args[0])]}, why.args[1])
         except HeaderError as fault:
-            return _json({"said": told("import_unreadable", why=str(fault))}, 422)
+            return _json({"said": told("import_unreadable", why=_why(told, str(fault)))}, 422)
         except (LedgerUnavailable, *AWAY) as fault:
             log.warning("page_away", error=type(fault).__name__)
             return _json({"said": told["away"]}, 503)
@@ -187,7 +188,9 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 def _counted(told: Words, counts: Counts) -> dict[str, Any]:
     """What became of a file, in words; it quotes nothing of the file."""
     by = {match.value: n for match, n in counts.matches.items()}
-    lines = [told("import_line", n=one.line, field=one.field or "–", why=one.message) for one in counts.rejects]
+    lines = [
+        told("import_line", n=one.line, field=one.field or "–", why=_why(told, one.message)) for one in counts.rejects
+    ]
     more = counts.rejected - len(lines)
     return {
         "said": told(
@@ -200,6 +203,11 @@ def _counted(told: Words, counts: Counts) -> dict[str, Any]:
         "matched": told("import_matched", **by),
         "rejects": lines + ([told("import_more", n=f"{more:,}")] if more else []),
     }
+
+
+def _why(told: Words, message: str) -> str:
+    """What is wrong with a line or a file (`rules.complaint_file`), in the reader's words where there are some."""
+    return told.get("line_" + re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_"), message)
 
 
 def _words(request: Request) -> Words:

@@ -93,5 +93,5 @@ async def _lived(world: World) -> None:
         ("unclear", "tao", {"port": "10690001", "text": TEXT}),
         ("unmatched", "hui", {"port": "10690009", "text": "贷款广告骚扰", "source": "carrier"}),
     ):
-        told = {"source": "12321", "reporter": people[who], "at": at(minutes=1), "ref": f"12321-{name}", **more}
+        told = {"source": "12321", "reporter": people[who], "at": at(seconds=0), "ref": f"12321-{name}", **more}
         world.cases[name] = (await gate.ok("/v1/complaints", told))["id"]

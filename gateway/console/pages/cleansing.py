@@ -140,7 +140,7 @@ def _choice(view: View, job: Job, category: Category, fields: dict[Category, ui.
         for choice in Choice
         if choice is not Choice.REPERMISSION or category not in NEVER_ASKED
     }
-    made = asking.choice(options, "", PROPOSED[category].value)
+    made = asking.choice(options, None, PROPOSED[category].value)
     made.props["aria-label"] = f"{t['cleansing_choice']}: {t['group_' + category.word]}"
     fields[category] = made
 

@@ -104,7 +104,7 @@ async def _holds(view: View, senders: list[str]) -> None:
         pieces.empty(t["holds_none"])
         return
     columns = (
-        pieces.Column("id", t["hold_number"], figure=True),
+        pieces.Column("id", t["hold_number"]),
         pieces.Column("what", t["hold_what"]),
         pieces.Column("state", t["state"]),
         pieces.Column("by", t["audit_by"]),
@@ -134,8 +134,9 @@ def _row(view: View, one: Hold) -> dict[str, Any]:
 
 def _what(view: View, scope: Scope) -> str:
     told = scope.told()
-    said = [str(told[name]) for name in ("sender", "campaign") if name in told]
-    said += [] if scope.subject is None else [telling.short(scope.subject)]
+    labels = {"sender": view.t["sender"], "campaign": view.t["campaign"]}
+    said = [f"{label} {told[name]}" for name, label in labels.items() if name in told]
+    said += [] if scope.subject is None else [" ".join((view.t["recipient"], telling.short(scope.subject)))]
     times = [view.time(int(told[name])) if name in told else "…" for name in ("from", "until")]
     return " · ".join(said + ([" – ".join(times)] if times != ["…", "…"] else []))
 

@@ -137,13 +137,18 @@ def _standing(view: View, state: State | None) -> None:
 
 
 def _part(
-    view: View, name: str, columns: list[pieces.Column], rows: list[dict[str, Any]], mark: str | None = None
+    view: View,
+    name: str,
+    columns: list[pieces.Column],
+    rows: list[dict[str, Any]],
+    mark: str | None = None,
+    page: int = 0,
 ) -> None:
     pieces.text("h2", view.t["recipient_" + name])
     if not rows:
         pieces.empty(view.t["nothing_" + name])
         return
-    table = pieces.table(columns, rows, view.t["recipient_" + name])
+    table = pieces.table(columns, rows, view.t["recipient_" + name], page=page if len(rows) > page else 0)
     if mark is not None:
         pieces.status_cells(table, mark)
 
@@ -153,11 +158,12 @@ def _part(
 
 def _history(view: View, file: File) -> None:
     t, hidden = view.t, restricted_at(file.acts)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    watched: list[dict[str, Any]] = []
     for row in reversed(file.history):
         event = row if row["seq"] > hidden else {name: row[name] for name in ("seq", "recorded_at", "kind")}
         state = event.get("state")
-        rows.append(
+        (watched if row["kind"] == EventKind.ACCESS else rows).append(
             {
                 "id": event["seq"],
                 "at": view.time(event["recorded_at"], seconds=True),
@@ -173,11 +179,9 @@ def _history(view: View, file: File) -> None:
         pieces.Column("detail", t["detail"]),
         pieces.Column("id", t["ledger_entry"], figure=True),
     ]
-    pieces.text("h2", t["recipient_history"])
-    if rows:
-        pieces.table(columns, rows, t["recipient_history"], page=SHOWN)
-    else:
-        pieces.empty(t["nothing_history"])
+    _part(view, "history", columns, rows, page=SHOWN)
+    del columns[1:3]
+    _part(view, "looks", columns, watched, page=SHOWN // 2)
 
 
 def _detail(view: View, data: dict[str, Any] | None) -> str:
