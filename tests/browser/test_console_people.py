@@ -1,10 +1,10 @@
 """The console's pages about people, cases, lists and records, walked with what really happened on a running stack."""
 
-import io
 import os
 import re
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from console_world import CAMPAIGN, SAID, TEXT, World, world_on
 from playwright.sync_api import Page, expect
 from visiting import Visit
 
+from gateway.assemble import exporting
 from gateway.contract.health import Alert
 from gateway.contract.ids import subject_of
 from gateway.records import alerts, cases, cleansing, holds
@@ -290,7 +291,9 @@ def test_a_list_is_divided_chosen_applied_and_undone(world: World, visit: Visit)
 # --- records, alerts -------------------------------------------------------------------------------------------------
 
 
-def test_an_export_is_recorded_and_comes_sealed_and_a_hold_stands_until_released(world: World, visit: Visit) -> None:
+def test_an_export_is_recorded_and_comes_sealed_and_a_hold_stands_until_released(
+    world: World, visit: Visit, tmp_path: Path
+) -> None:
     page = opened(world, visit, "/records")
     page.get_by_role("button", name="导出并下载").click()
     expect(page.get_by_text("请至少填写一项条件。")).to_be_visible()
@@ -299,9 +302,12 @@ def test_an_export_is_recorded_and_comes_sealed_and_a_hold_stands_until_released
     before = looks(world)
     with page.expect_download() as kept:
         page.get_by_role("button", name="导出并下载").click()
-    with zipfile.ZipFile(io.BytesIO(kept.value.path().read_bytes())) as archive:
+    with zipfile.ZipFile(kept.value.path()) as archive:
         assert sorted(archive.namelist()) == ["records.csv", "records.csv.manifest.json", "records.csv.seal"]
-        rows = archive.read("records.csv").decode("utf-8-sig")
+        archive.extractall(tmp_path)
+    keys = world.run(world.gate.http.get("/v1/ledger/keys")).text.split()
+    assert exporting.verify(tmp_path / "records.csv", keys) == []
+    rows = (tmp_path / "records.csv").read_bytes().decode("utf-8-sig")
     assert rows.count("\r\n") == 8
     assert world.people["jun"] in rows
     assert TEXT in rows
@@ -355,6 +361,32 @@ def test_who_may_not_look_sees_nobody_and_takes_nothing_away(world: World, visit
     if name == "vera":
         visit.page.goto(f"{world.console.url}/cleansing")
         assert visit.page.get_by_role("button", name="划分名单").count() == 0
+
+
+def test_what_cannot_be_recorded_is_not_shown(world: World, visit: Visit) -> None:
+    """The ledger takes no more events: neither page nor text nor file says anything about anybody."""
+    page = opened(world, visit, f"/messages/{world.messages['jun']}")
+    stop = """
+        CREATE FUNCTION no_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+        CREATE TRIGGER no_more BEFORE INSERT ON consent_events EXECUTE FUNCTION no_more();
+    """
+    world.console.run(lambda connection: connection.execute(stop))
+    try:
+        page.get_by_role("button", name="查看内容").click()
+        expect(page.get_by_role("alert").filter(has_text="账本暂不可用")).to_be_visible()
+        assert TEXT not in page.content()
+        for path in (
+            f"/recipients/{subject(world, 'jun').hex()}",
+            f"/cases/{world.cases['clear']}",
+            "/messages?ref=order-jun",
+        ):
+            page.goto(f"{world.console.url}{path}")
+            expect(page.get_by_role("status").filter(has_text="账本暂不可用")).to_be_visible()
+            assert page.locator("table, dl").count() == 0
+    finally:
+        world.console.run(lambda connection: connection.execute("DROP FUNCTION no_more() CASCADE"))
+    page.goto(f"{world.console.url}/recipients/{subject(world, 'jun').hex()}")
+    expect(page.get_by_role("heading", name="历史")).to_be_visible()
 
 
 def test_a_file_is_fetched_by_a_page_of_ours_alone(world: World) -> None:
