@@ -39,7 +39,7 @@ BUDGETS_S = {
     "carriers": 90,
     "ledger": 90,
     "health": 150,
-    "interop": 600,
+    "interop": 900,
     "browser": 240,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
