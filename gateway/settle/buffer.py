@@ -58,7 +58,7 @@ class Buffer:
     """One flush's worth of records. Topic names are stored without the installation's prefix."""
 
     __slots__ = (
-        "_label", "_readers", "carrier_ids", "dead", "looked_at", "moves", "records", "statements", "unresolved",
+        "_label", "carrier_ids", "dead", "looked_at", "moves", "records", "statements", "unresolved",
     )  # fmt: skip
 
     def __init__(self, names: Topics) -> None:
@@ -74,7 +74,6 @@ class Buffer:
         """Messages of `sent_late` whose time has come."""
         self.dead: list[Dead] = []
         self.records = 0
-        self._readers: dict[str, Callable[[Message], None]] = {"results": self._result, "receipts": self._receipt}
 
     def __len__(self) -> int:
         return self.records
@@ -82,7 +81,7 @@ class Buffer:
     def add(self, topic: str, partition: int, messages: Iterable[Message], expected: int) -> int:
         """Take in a partition's records, in order, after those up to `expected`; the offset that follows them."""
         label, following = self._label(topic), expected
-        read = self._readers.get(label) or (self._held if label == "messages.held" else self._accepted)
+        read = self._reader(label)
         for message in messages:
             try:
                 read(message)
@@ -92,6 +91,17 @@ class Buffer:
             self.records += 1
         self.move((label, partition), expected, following)
         return following
+
+    def _reader(self, label: str) -> Callable[[Message], None]:
+        """How a topic's records are read. Not kept: a buffer that holds its own methods waits for the collector."""
+        match label:
+            case "results":
+                return self._result
+            case "receipts":
+                return self._receipt
+            case "messages.held":
+                return self._held
+        return self._accepted
 
     def move(self, place: Place, expected: int, following: int) -> None:
         """Have a place's offset moved, from what it was when this buffer first spoke of it."""

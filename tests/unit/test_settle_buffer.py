@@ -1,5 +1,8 @@
 """What is gathered: by message, with nothing lost, and nothing inside that no row can hold."""
 
+import gc
+import weakref
+
 import pytest
 
 from gateway.contract.decision import Basis, Class, Status
@@ -98,3 +101,23 @@ def test_ids_match_across_case_zeros_and_base_but_never_by_a_numeral_that_could_
     assert other_forms("c/4660") == []
     assert other_forms("c/xyz") == []
     assert other_forms("c/Ab-cd") == []
+
+
+def test_a_buffer_is_freed_with_its_last_name() -> None:
+    """Without the collector, which runs so seldom that what waits for it, a whole flush each time, would be a leak."""
+
+    class Watched(Buffer):
+        __slots__ = ("__weakref__",)
+
+    gc.collect()
+    gc.disable()
+    try:
+        buffer = Watched(Topics(""))
+        for topic in ("results", "receipts", "messages.held", "messages.marketing"):
+            buffer.add(topic, 0, [Message(Place(topic, 0), 0, None, b"{}", 0)], 0)
+        assert len(buffer.dead) == 4
+        left = weakref.ref(buffer)
+        del buffer
+        assert left() is None
+    finally:
+        gc.enable()
