@@ -40,7 +40,7 @@ BUDGETS_S = {
     "ledger": 90,
     "health": 150,
     "interop": 900,
-    "browser": 240,
+    "browser": 360,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget."""
 APART = {"browser", "interop"}
