@@ -100,7 +100,7 @@ class Files:
         except _Refused as why:
             return _json({"said": told[str(why.args[0])]}, why.args[1])
         except HeaderError as fault:
-            return _json({"said": told("import_unreadable", why=_why(told, str(fault)))}, 422)
+            return _json({"said": told("import_unreadable", why=explained(told, str(fault)))}, 422)
         except (LedgerUnavailable, *AWAY) as fault:
             log.warning("page_away", error=type(fault).__name__)
             return _json({"said": told["away"]}, 503)
@@ -189,7 +189,8 @@ def _counted(told: Words, counts: Counts) -> dict[str, Any]:
     """What became of a file, in words; it quotes nothing of the file."""
     by = {match.value: n for match, n in counts.matches.items()}
     lines = [
-        told("import_line", n=one.line, field=one.field or "–", why=_why(told, one.message)) for one in counts.rejects
+        told("import_line", n=one.line, field=one.field or "–", why=explained(told, one.message))
+        for one in counts.rejects
     ]
     more = counts.rejected - len(lines)
     return {
@@ -205,7 +206,7 @@ def _counted(told: Words, counts: Counts) -> dict[str, Any]:
     }
 
 
-def _why(told: Words, message: str) -> str:
+def explained(told: Words, message: str) -> str:
     """What is wrong with a line or a file (`rules.complaint_file`), in the reader's words where there are some."""
     return told.get("line_" + re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_"), message)
 

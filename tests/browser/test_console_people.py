@@ -46,7 +46,7 @@ def nothing_leaves(visit: Visit, world: World) -> Iterator[None]:
     here = urlsplit(world.console.url).netloc
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} <= {here}
     assert not [url for url in asked for number in world.people.values() if number.removeprefix("+86") in url]
-    visit.complaints[:] = [one for one in visit.complaints if not re.search(r"status of (403|404)", one)]
+    visit.complaints[:] = [one for one in visit.complaints if not re.search(r"status of (403|404|422)", one)]
 
 
 def subject(world: World, name: str) -> bytes:
@@ -252,6 +252,13 @@ def test_a_file_of_complaints_is_taken_in_once(world: World, visit: Visit) -> No
         page.get_by_label("文件", exact=True).set_input_files([given])  # type: ignore[list-item]
         page.get_by_role("button", name="导入").click()
         expect(page.locator("#outcome-said")).to_contain_text(said)
+    bad = {"name": "none.csv", "mimeType": "text/csv", "buffer": b"port,text\n1,2\n"}
+    page.get_by_label("文件", exact=True).set_input_files([bad])  # type: ignore[list-item]
+    page.get_by_role("button", name="导入").click()
+    expect(page.locator("#outcome-said")).to_contain_text("找不到投诉人和时间两列")
+    expect(page.locator("#outcome-lines li")).to_have_count(0)
+    page.get_by_label("文件", exact=True).set_input_files([given])  # type: ignore[list-item]
+    page.get_by_role("button", name="导入").click()
     expect(page.locator("#outcome-lines")).to_contain_text("第 5 行 reporter：不是手机号码")
     if os.environ.get("ASSENT_SCREENSHOTS"):
         visit.keep("import-zh")
@@ -387,6 +394,21 @@ def test_what_cannot_be_recorded_is_not_shown(world: World, visit: Visit) -> Non
         world.console.run(lambda connection: connection.execute("DROP FUNCTION no_more() CASCADE"))
     page.goto(f"{world.console.url}/recipients/{subject(world, 'jun').hex()}")
     expect(page.get_by_role("heading", name="历史")).to_be_visible()
+
+
+def test_of_somebody_who_asked_for_erasure_only_that_is_shown(world: World, visit: Visit) -> None:
+    person = subject(world, "hui").hex()
+    answer = world.run(world.gate.http.delete(f"/v1/recipients/{person}/personal-data"))
+    assert answer.json()["certificate"]["status"] == "restricted", answer.text
+    page = opened(world, visit, f"/recipients/{person}")
+    expect(page.get_by_role("heading", name="已要求删除")).to_be_visible()
+    assert page.locator("table").count() == 0
+    page.goto(f"{world.console.url}/messages/{world.messages['hui']}")
+    expect(page.get_by_role("status").filter(has_text="此人已要求删除")).to_be_visible()
+    assert page.get_by_role("button", name="查看内容").count() == 0
+    assert "o-1" not in page.locator("dl").nth(1).inner_text()
+    page.goto(f"{world.console.url}/messages/{world.messages['mei']}")
+    expect(page.locator("dl").nth(1)).to_contain_text("o-1")
 
 
 def test_a_file_is_fetched_by_a_page_of_ours_alone(world: World) -> None:

@@ -13,7 +13,9 @@ from gateway.console.frame import Page, View
 from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.decision import Cause
+from gateway.contract.export import Person
 from gateway.contract.ids import mask
+from gateway.ledger.citing import Citing
 from gateway.ledger.sealing import Contents
 from gateway.records import cases, contents
 from gateway.records.cases import Filter
@@ -34,12 +36,13 @@ async def show(view: View) -> None:
         pieces.empty(t["message_unknown"])
         return
     await view.look(one.subject, "message", name)
+    restricted = await _restricted(view, one)
     _facts(view, one)
     with pieces.box("div", "pair"):
         with pieces.box("section", "panel"):
-            await _permission(view, one)
+            await _permission(view, one, restricted=restricted)
         with pieces.box("section", "panel"):
-            _text(view, one)
+            _text(view, one, restricted=restricted)
     _timeline(view, one)
     await _complaints(view, one)
 
@@ -72,7 +75,15 @@ def _facts(view: View, one: Message) -> None:
             pieces.link(t("recipient_page", who=telling.short(one.subject)), f"/recipients/{one.subject.hex()}")
 
 
-async def _permission(view: View, one: Message) -> None:
+async def _restricted(view: View, one: Message) -> bool:
+    """Whether its person asked for erasure: then what a law keeps is used for nothing."""
+    if one.subject is None:
+        return False
+    told = await Citing(view.desk.pool, view.desk.appender.keys).cite([], [one.subject])
+    return told.people.get(one.subject, Person()).restricted
+
+
+async def _permission(view: View, one: Message, *, restricted: bool) -> None:
     """On what it was sent: basis, entry, and what the person did, when, by which form."""
     t, decision = view.t, one.decision
     pieces.text("h2", t["permission"])
@@ -83,13 +94,17 @@ async def _permission(view: View, one: Message) -> None:
     if decision.ledger_entry is not None and one.subject is not None:
         found = await view.desk.reading.history(one.subject, decision.ledger_entry - 1, 1)
         entry = found[0] if found and found[0]["seq"] == decision.ledger_entry else None
+    if restricted and entry is not None:
+        entry = {name: entry[name] for name in ("seq", "kind", "recorded_at")}
     told: list[tuple[str, str]] = [
         (t["basis"], t["basis_" + decision.basis.value]),
         (t["pack"], decision.pack),
         (t["ledger_entry"], "" if decision.ledger_entry is None else str(decision.ledger_entry)),
     ]
     pieces.facts(told + ([] if entry is None else entry_facts(view, entry)))
-    if entry is None and decision.ledger_entry is not None:
+    if restricted:
+        pieces.text("p", t["restricted_person"], "quiet")
+    elif entry is None and decision.ledger_entry is not None:
         pieces.text("p", t["entry_unreadable"], "quiet")
     if view.may(May.EXPORT):
         pieces.sent_form("/files/evidence", {"asked": one.id}, t["evidence_get"])
@@ -114,10 +129,13 @@ def entry_facts(view: View, entry: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _text(view: View, one: Message) -> None:
+def _text(view: View, one: Message, *, restricted: bool) -> None:
     """What it said, when somebody asks."""
     t = view.t
     pieces.text("h2", t["text"])
+    if restricted:
+        pieces.empty(t["restricted_person"])
+        return
     place = pieces.box("div")
     with place:
         pieces.text("p", t["text_lead"], "quiet")
