@@ -25,7 +25,7 @@ from gateway.intake.resolving import resolve
 from gateway.ledger.appender import Appender
 from gateway.ledger.keys import KeyMismatchError, Keys
 from gateway.ledger.sealing import Contents
-from gateway.records import cases, figures, registry
+from gateway.records import cases, figures, registry, sheet
 from gateway.records.cases import Acted, Case, CaseStateError, NoCaseError
 from gateway.records.connection import Connection
 from gateway.records.figures import Figures
@@ -157,7 +157,10 @@ async def means_of(settings: Settings) -> AsyncIterator[Means]:
 
 
 class _Rejects:
-    """The report of rejected lines: each with its number and why, readable by its owner alone."""
+    """The report of rejected lines: each with its number and why, readable by its owner alone.
+
+    Strangers wrote what is in it: no cell is a formula, and a file that is made of it is read as the first one was.
+    """
 
     def __init__(self, path: Path | None, file: File) -> None:
         self._path, self._file = path, file
@@ -176,8 +179,8 @@ class _Rejects:
             return
         if self._writer is None:
             self._writer = csv.writer(self._out)
-            self._writer.writerow(("line", "field", "reason", *self._file.header))
-        self._writer.writerow((bad.line, bad.field or "", bad.message, *bad.cells))
+            self._writer.writerow(("line", "field", "reason", *map(sheet.shielded, self._file.header)))
+        self._writer.writerow((bad.line, bad.field or "", bad.message, *map(sheet.shielded, bad.cells)))
 
     def __exit__(self, *_: object) -> None:
         if self._out is not None:

@@ -3,7 +3,7 @@
 The evaluator (`settle.breaker`) stops by itself and never lets anything go on. The registry's table is the truth; the
 ledger process carries it to every process within a second. Stopping takes effect first and is recorded then; resuming,
 even of a share, is recorded first, so that nothing is ever resumed without a name and a reason.
-A crash between the two leaves the scope stopped.
+A crash between the two leaves the scope stopped. A client sees what concerns its own senders (`scopes`).
 """
 
 from datetime import datetime
@@ -12,15 +12,19 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, Field, StringConstraints
 
+from gateway.contract.codes import Code
 from gateway.contract.consent import EventKind
+from gateway.contract.decision import Refusal
 from gateway.contract.message import Strict
 from gateway.contract.registry import SCOPE
-from gateway.edge import acts
+from gateway.edge import acts, scopes
 from gateway.edge.callers import Caller, need
+from gateway.edge.problems import Refused
 from gateway.edge.strict import routes
 from gateway.ledger import events
 from gateway.records import breakers as records
 from gateway.records import registry
+from gateway.records.connection import Connection
 from gateway.rules.breaker import KINDS, in_force, strictest
 
 router = routes("operations")
@@ -121,11 +125,16 @@ class Acts(BaseModel):
 
 @router.get("/v1/breakers")
 async def breakers(caller: Annotated[Caller, need("read")]) -> Breakers:
-    """What is stopped, by whom and why, and what is near its line."""
+    """What is stopped, by whom and why, and what is near its line: of what the client's own senders send."""
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         standing, warned = await registry.breakers(connection), await records.warned(connection)
-    warnings = [WarningView(scope=scope, since=at, figures=figures) for scope, (at, figures) in sorted(warned.items())]
-    return Breakers(breakers=[_view(row) for row in standing], warnings=warnings)
+        seen = await scopes.visible(caller, connection, {*warned, *(row.scope for row in standing)})
+    warnings = [
+        WarningView(scope=scope, since=at, figures=figures)
+        for scope, (at, figures) in sorted(warned.items())
+        if scope in seen
+    ]
+    return Breakers(breakers=[_view(caller, row) for row in standing if row.scope in seen], warnings=warnings)
 
 
 @router.get("/v1/breakers/{scope:path}/acts")
@@ -137,8 +146,12 @@ async def breaker_acts(
 ) -> Acts:
     """Who stopped a scope or let it go on, when and why."""
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
+        await _check_visible(caller, connection, scope)
         found = await records.acts(connection, scope, before, limit)
-    views = [ActView(**{name: getattr(act, name) for name in ActView.model_fields}) for act in found]
+    views = [
+        ActView(**{**act._asdict(), "position": act.position, "figures": scopes.told(caller, scope, act.figures)})
+        for act in found
+    ]
     return Acts(acts=views, next=found[-1].id if len(found) == limit else None)
 
 
@@ -147,8 +160,9 @@ async def breaker(caller: Annotated[Caller, need("read")], scope: Scope) -> Scop
     """One scope: its breaker, and how near it is to its line; for whoever watches a trickle before closing."""
     now, gate = acts.now_ms() // records.MINUTE_MS, caller.gate
     async with gate.pool.acquire(timeout=CONNECT_S) as connection:
+        await _check_visible(caller, connection, scope)
         standing = next((one for one in await registry.breakers(connection) if one.scope == scope), None)
-        view = None if standing is None else _view(standing)
+        view = None if standing is None else _view(caller, standing)
         if scope.partition(":")[0] not in KINDS:
             return ScopeView(scope=scope, breaker=view, now=None)
         counts = await records.counts_of(connection, scope, now, records.floor_of(standing))
@@ -185,11 +199,18 @@ async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool, permille
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         await registry.set_breaker(connection, scope, is_open=is_open, by=act.by, reason=act.reason, permille=permille)
         rows = await registry.breakers(connection)
-    return next(_view(row) for row in rows if row.scope == scope)
+    return next(_view(caller, row) for row in rows if row.scope == scope)
 
 
-def _view(row: registry.Breaker) -> BreakerView:
-    return BreakerView(**row._asdict(), position=row.position)
+def _view(caller: Caller, row: registry.Breaker) -> BreakerView:
+    figures = scopes.told(caller, row.scope, row.figures)
+    return BreakerView(**{**row._asdict(), "position": row.position, "figures": figures})
+
+
+async def _check_visible(caller: Caller, connection: Connection, scope: str) -> None:
+    """A scope of others is as absent as one that nobody sends in."""
+    if not await scopes.visible(caller, connection, [scope]):
+        raise Refused(Refusal(Code.NOT_FOUND))
 
 
 async def _record(caller: Caller, scope: str, act: Act, *, is_open: bool, permille: int | None = None) -> None:

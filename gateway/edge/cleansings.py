@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 from gateway.contract.codes import Code
 from gateway.contract.decision import Refusal
 from gateway.contract.message import Strict
-from gateway.edge import acts
+from gateway.edge import acts, scopes
 from gateway.edge.callers import Caller, need
 from gateway.edge.problems import Refused, wrong
 from gateway.edge.strict import routes
@@ -44,7 +44,7 @@ CategoryWord = Literal[
 ]
 PLACE = r"^[0-9a-f]{32}\.[a-z0-9][a-z0-9_-]{0,31}$"
 CONNECT_S = 1.0
-ABSENT = Refused(Refusal(Code.NOT_FOUND))
+ABSENT = Refusal(Code.NOT_FOUND)
 WHY = {"late": Refusal(Code.CLEANSING_LATE), "state": Refusal(Code.CLEANSING_STATE)}
 
 
@@ -212,10 +212,12 @@ async def cleansings(
     limit: Annotated[int, Query(ge=1, le=cleansing.MOST_LISTED)] = 50,
     before: UUID | None = None,
 ) -> Cleansings:
-    """Every cleansing, or those of one list."""
+    """Every cleansing of what the client's own senders send, or those of one list."""
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         jobs = await cleansing.listed(connection, scope=scope, before=before, limit=limit)
-    return Cleansings(cleansings=[view(job) for job in jobs], next=jobs[-1].id if len(jobs) == limit else None)
+        seen = await scopes.visible(caller, connection, {job.scope for job in jobs})
+    shown = [view(job) for job in jobs if job.scope in seen]
+    return Cleansings(cleansings=shown, next=jobs[-1].id if len(jobs) == limit else None)
 
 
 @router.get("/v1/cleansings/{id}", response_model_exclude_none=True)
@@ -277,7 +279,7 @@ async def _job(caller: Caller, name: UUID) -> Job:
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         job = await cleansing.get(connection, name)
     if job is None:
-        raise ABSENT
+        raise Refused(ABSENT)
     return job
 
 

@@ -22,7 +22,7 @@ from gateway.records.messages import Messages
 
 router = routes("ledger")
 ZIP = "application/zip"
-ABSENT = Refused(Refusal(Code.NOT_FOUND, "no such message or event, or nothing readable about its person"))
+ABSENT = Refusal(Code.NOT_FOUND, "no such message or event, or nothing readable about its person")
 Id = Annotated[
     str,
     Path(
@@ -56,12 +56,12 @@ async def evidence(caller: Annotated[Caller, need("operate")], id: Id) -> Respon
         raise Refused(UNAVAILABLE)
     case = await case_of(gate.pool, made, id)
     if case is None:
-        raise ABSENT
+        raise Refused(ABSENT)
     await acts.looked(caller, case.subject)
     try:
         raw = await made.bundle(case, acts.now_ms())
     except NothingError:
-        raise ABSENT from None
+        raise Refused(ABSENT) from None
     except (NoLogError, asyncpg.PostgresError) as fault:
         raise Refused(UNAVAILABLE) from fault
     name = f"evidence-{next(iter(case.question.values()))}.zip"

@@ -35,6 +35,10 @@ DEADLINE_S = 5.0
 MOST_DAYS = {"minute": 2, "hour": 93, "day": 400, "month": 1_100, None: 1_100}
 """How long a span may be, by step."""
 MOST_ROWS = 1_000
+MOST_POINTS = 20_000
+MOST_SUMS = 200_000
+"""Several make a point; what is beyond is not even fetched, for a worker that holds it holds up messages."""
+TOO_MUCH = "that is more than can be shown: a shorter span, a longer step or another dimension"
 MINUTES_DAYS, HOURS_DAYS = 39, 150
 """What is older begins on a whole hour, and on a whole day: finer buckets are not kept for longer."""
 _asking = asyncio.Semaphore(AT_ONCE)
@@ -127,10 +131,13 @@ async def sender_health(
     async with asyncio.timeout(DEADLINE_S), _asking, caller.gate.pool.acquire(timeout=CONNECT_S) as conn:
         total = (await health.totals(conn, first, last, where=where))[None]
         found = await _rows(conn, first, last, by, where)
-        points = await _points(conn, first, last, step, None if by == "consent_age" else by, where, zone)
+        try:
+            points = await _points(conn, first, last, step, None if by == "consent_age" else by, where, zone)
+        except health.TooMuch:
+            raise wrong("step", TOO_MUCH) from None
     ranked = sorted(found.items(), key=lambda one: (one[1].complaint_ppm or 0, one[1].complaints), reverse=True)
-    if len(points) > 20 * MOST_ROWS:
-        raise wrong("step", "that is more than can be shown: a shorter span, a longer step or another dimension")
+    if len(points) > MOST_POINTS:
+        raise wrong("step", TOO_MUCH)
     return Health(
         since=_at(first),
         until=_at(last),
@@ -205,13 +212,13 @@ async def _points(
     if step is None:
         return []
     if step == "minute" or step == "hour":  # noqa: PLR1714 - so that the checker follows
-        return await health.series(conn, first, last, step, by=by, where=where)
+        return await health.series(conn, first, last, step, by=by, where=where, most=MOST_SUMS)
     try:
         edges = calendar(first, last, step, zone)
     except ValueError:
         raise wrong("step", "days of this sender's time zone do not begin on whole hours of UTC") from None
     if step == "day":
-        return await health.series_between(conn, edges, by=by, where=where)
+        return await health.series_between(conn, edges, by=by, where=where, most=MOST_SUMS)
     return [
         (begin, key, of)
         for begin, end in pairwise(edges)

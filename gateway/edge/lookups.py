@@ -25,7 +25,7 @@ from gateway.records.timeline import Entry
 
 router = routes("messages")
 Asking = Annotated[Caller, need("read")]
-ABSENT = Refused(Refusal(Code.NOT_FOUND))
+ABSENT = Refusal(Code.NOT_FOUND)
 WHILE_RECENT = {
     "reserved": Status.QUEUED,
     "taken": Status.QUEUED,
@@ -132,11 +132,11 @@ async def message(caller: Asking, id: UUID) -> MessageView:  # noqa: A002 - the 
     found = await Messages(caller.gate.pool).by_id(written)
     if found is not None and found.client is not None:
         if not may_see(caller.client, found):
-            raise ABSENT
+            raise Refused(ABSENT)
         return shown(found)
     record = await caller.gate.guard.record(written)
     if record is None or record.state not in WHILE_RECENT:
-        raise ABSENT
+        raise Refused(ABSENT)
     return MessageView(id=written, status=WHILE_RECENT[record.state], attempt=max(record.attempt, 1))
 
 

@@ -84,7 +84,10 @@ class RefusedItem(BaseModel):
 
 
 class Refused(HTTPException):
-    """A refusal on its way out. An `HTTPException`, so that nothing between here and the answer rewrites it."""
+    """A refusal on its way out. An `HTTPException`, so that nothing between here and the answer rewrites it.
+
+    Make a new one each time: one that is raised again keeps the frames of every request it was raised in.
+    """
 
     def __init__(
         self, refusal: Refusal, errors: Sequence[Mapping[str, str]] | None = None, *, counted: bool = False

@@ -10,6 +10,7 @@ The same complaint is: the same reference of the same source; without one, the s
 same port on the same day of the pack's zone, whoever brings them.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -162,10 +163,12 @@ async def _look(means: Means, asked: Sequence[tuple[Told, bytes]]) -> list[_Foun
         rows = await complaints.candidates(connection, [Asked(who, one.port, one.at_ms) for one, who in asked])
         ids = {one.id for found in rows for one in found}
         texts = await contents.texts(connection, means.open_text, ids)
-    return [
-        _Found(one, who, match(one.port, one.at_ms, one.text, _worded(row, texts)), owner_of(means.senders, one.port))
-        for (one, who), row in zip(asked, rows, strict=True)
-    ]
+    found = []
+    for (one, who), row in zip(asked, rows, strict=True):
+        matched = match(one.port, one.at_ms, one.text, _worded(row, texts))
+        found.append(_Found(one, who, matched, owner_of(means.senders, one.port)))
+        await asyncio.sleep(0)  # comparing long texts takes milliseconds, and messages wait in the same loop
+    return found
 
 
 def _worded(found: Sequence[Candidate], texts: Mapping[str, str]) -> list[Candidate]:

@@ -45,6 +45,12 @@ _UNRECORDED = """
 SELECT id, scope, is_open, permille, acted_by, reason, figures, at, recorded FROM breaker_acts
 WHERE NOT recorded ORDER BY id LIMIT $1
 """
+_USED = """
+SELECT k.scope FROM unnest($2::text[], $3::text[], $4::text[]) AS k(scope, kind, name) WHERE EXISTS (
+    SELECT FROM message_origins o WHERE o.sender = ANY($1)
+        AND CASE k.kind WHEN 'campaign' THEN o.campaign ELSE o.list_source END = k.name
+)
+"""
 _WARN = "INSERT INTO breaker_warnings (scope, figures) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING since"
 
 
@@ -181,6 +187,14 @@ async def worst(conn: Connection, scope: str, by: Dimension, since: int, until: 
         if key and one.complaints + one.unsubscribes
     ]
     return sorted(shares, key=lambda one: (-one.complaints, -one.unsubscribes, one.name))[:MOST_NAMED]
+
+
+async def used(conn: Connection, senders: Collection[str], scopes: Collection[str]) -> set[str]:
+    """Those of these campaigns and list sources that a message of one of the senders belongs to."""
+    if not scopes:
+        return set()
+    parts = [(scope, *scope.split(":", 1)) for scope in scopes]
+    return {row["scope"] for row in await conn.fetch(_USED, list(senders), *map(list, zip(*parts, strict=True)))}
 
 
 # --- openings and warnings -----------------------------------------------------------------------------------------

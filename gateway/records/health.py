@@ -102,6 +102,10 @@ def _share(part: int, whole: int, of: int) -> float | None:
     return round(part * of / whole, 3) if whole > 0 else None
 
 
+class TooMuch(Exception):  # noqa: N818 - it says what happened
+    """There is more than the caller wants to hold."""
+
+
 class Tally(NamedTuple):
     """What a breaker weighs, of one scope over one window."""
 
@@ -169,30 +173,36 @@ async def series(
     *,
     by: Dimension | None = None,
     where: Where | None = None,
+    most: int | None = None,
 ) -> list[tuple[int, str | None, Totals]]:
     """The same step by step (its first Unix minute, value, totals), in order; steps without anything are left out.
 
-    `since` and `until` are widened to whole steps.
+    `since` and `until` are widened to whole steps. Raises TooMuch where more than `most` sums would be read.
     """
     size = STEPS[step]
     found: dict[tuple[int, str | None], Totals] = {}
     source = _STEP.replace("{step}", step)
     for table in _KINDS:
         given = (since // size, -(-until // size))
-        for row in await _grouped(conn, table, source, given, by, where or {}, at=True):
+        for row in await _grouped(conn, table, source, given, by, where or {}, at=True, most=most):
             _add(found.setdefault((row["at"] * size, row["key"]), Totals()), table, row)
     return [(at, key, found[at, key]) for at, key in sorted(found, key=lambda one: (one[0], one[1] or ""))]
 
 
 async def series_between(
-    conn: Connection, edges: Sequence[int], *, by: Dimension | None = None, where: Where | None = None
+    conn: Connection,
+    edges: Sequence[int],
+    *,
+    by: Dimension | None = None,
+    where: Where | None = None,
+    most: int | None = None,
 ) -> list[tuple[int, str | None, Totals]]:
     """The same between whole hours (`edges`, Unix minutes, rising): the days of a time zone, for instance."""
     hours = [edge // HOUR for edge in edges]
     found: dict[tuple[int, str | None], Totals] = {}
     for table in _KINDS:
         given = (hours[0], hours[-1], hours)
-        for row in await _grouped(conn, table, _BETWEEN, given, by, where or {}, at=True):
+        for row in await _grouped(conn, table, _BETWEEN, given, by, where or {}, at=True, most=most):
             _add(found.setdefault((edges[row["at"] - 1], row["key"]), Totals()), table, row)
     return [(at, key, found[at, key]) for at, key in sorted(found, key=lambda one: (one[0], one[1] or ""))]
 
@@ -211,6 +221,7 @@ async def _grouped(
     where: Where,
     *,
     at: bool = False,
+    most: int | None = None,
 ) -> list[Any]:
     """Sums of a kind of bucket (rows of key, what is counted, n). Everything put into the SQL is a name of ours."""
     columns = _KINDS[table]
@@ -222,9 +233,12 @@ async def _grouped(
         f"SELECT {key} AS key, {kinds}{', at' if at else ''}, sum(n)::bigint AS n "  # noqa: S608
         f"FROM ({source.format(columns=columns, table=table)}) b "
         f"{known}JOIN message_origins o ON o.id = b.origin{' WHERE ' if asked else ''}{' AND '.join(asked)} "
-        f"GROUP BY 1, {kinds}{', at' if at else ''}"
+        f"GROUP BY 1, {kinds}{', at' if at else ''}{'' if most is None else f' LIMIT {most + 1}'}"
     )
-    return await conn.fetch(query, *given, *(list(values) for values in where.values()))
+    rows = await conn.fetch(query, *given, *(list(values) for values in where.values()))
+    if most is not None and len(rows) > most:
+        raise TooMuch
+    return rows
 
 
 def _add(to: Totals, table: str, row: Any) -> None:

@@ -17,7 +17,7 @@ import orjson
 from gateway.contract.export import HEADINGS, TIMES, Line
 
 BOM: Final = "\ufeff"
-FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 EXACT: Final = frozenset({"recipient", "port"})
 """Columns of numbers, which may begin with a plus and are no formula."""
 
@@ -54,7 +54,12 @@ def _cell(name: str, value: Any, zone: ZoneInfo) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = str(value)
-    return f"'{text}" if text.startswith(FORMULAS) and name not in EXACT and isinstance(value, str) else text
+    return text if name in EXACT or not isinstance(value, str) else shielded(text)
+
+
+def shielded(text: str) -> str:
+    """A text that no table program takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULAS) else text
 
 
 def _row(cells: Sequence[str]) -> bytes:

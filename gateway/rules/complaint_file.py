@@ -176,10 +176,12 @@ def read_time(written: str, zone: ZoneInfo, now_ms: int) -> int | None:
     for form in _DATES:
         try:
             day = datetime.strptime(written, form).replace(tzinfo=zone)
+            ends = day + timedelta(days=1)
         except ValueError:
             continue
-        began = int(day.timestamp() * 1000)
-        return max(began, min(int((day + timedelta(days=1)).timestamp() * 1000) - 1, now_ms))
+        except OverflowError:  # what spreadsheets mean by never; one such line must not end the whole file
+            return None
+        return max(int(day.timestamp() * 1000), min(int(ends.timestamp() * 1000) - 1, now_ms))
     return None
 
 
@@ -218,7 +220,7 @@ def _plain(header: str) -> str:
 
 def _bare(cell: str) -> str:
     """A cell without what spreadsheets put around it."""
-    plain = cell.strip()
+    plain = cell.strip().removeprefix("'").strip()
     if plain.startswith('="') and plain.endswith('"'):
         plain = plain[2:-1]
     return plain.removeprefix("'").strip()

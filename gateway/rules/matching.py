@@ -60,7 +60,8 @@ def match(port: str | None, at_ms: int, text: str, candidates: Sequence[Candidat
     fitting = [one for one in candidates if _fits(one, port, at_ms)]
     if not fitting:
         return NOBODY
-    likeness = {one.id: similarity(text, one.text or "") for one in fitting}
+    pairs = Counter(_pairs(text))
+    likeness = {one.id: _shared(pairs, Counter(_pairs(one.text or ""))) for one in fitting}
     best = max(likeness.values())
     quoted = best >= QUOTED
     left = [one for one in fitting if not quoted or likeness[one.id] >= best - MARGIN]
@@ -86,7 +87,10 @@ def _clear(left: Sequence[Candidate], at_ms: int) -> bool:
 
 def similarity(said: str, sent: str) -> float:
     """How much of the shorter text is found in the longer one, 0 to 1; 0 where either says too little to compare."""
-    one, other = Counter(_pairs(said)), Counter(_pairs(sent))
+    return _shared(Counter(_pairs(said)), Counter(_pairs(sent)))
+
+
+def _shared(one: Counter[str], other: Counter[str]) -> float:
     least = min(one.total(), other.total())
     if least < LEAST_PAIRS:
         return 0.0

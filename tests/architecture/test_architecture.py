@@ -1,6 +1,7 @@
 """The shape of the tree: who imports whom, what is documented, how it is packaged and deployed."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -312,3 +313,16 @@ def test_prometheus_scrapes_every_process() -> None:
     assert {target.partition(":")[0] for target in targets} == served
     ports = {one["environment"]["ASSENT_METRICS_PORT"] for name, one in ours().items() if name != "edge"}
     assert {target.partition(":")[2] for target in targets if not target.startswith("edge")} == ports
+
+
+def test_no_fault_is_made_once_and_raised_again() -> None:
+    """One that is kept gathers the frames of every request it was raised in, with all that is in them, for ever."""
+    kept = []
+    for file in sources():
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        if parts[-1] != "__main__":
+            module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+            kept += [
+                f"{module.__name__}.{name}" for name, one in vars(module).items() if isinstance(one, BaseException)
+            ]
+    assert kept == []

@@ -179,6 +179,8 @@ async def test_an_officer_signs_off_a_day(edge: Running) -> None:
     assert [(one["stated"], one["by"]) for one in found] == [(2, "Li Lei")]
     for wrong in ({"date": (today + timedelta(days=3)).isoformat()}, {"count": -1}, {"by": ""}, {"source": "press"}):
         assert (await edge.http.post("/v1/complaints/figures", json=body | wrong)).status_code == 422
+    last = await edge.http.get("/v1/complaints/figures", params={"since": "9999-12-31"})
+    assert last.json() == {"figures": []}, last.text
     denied = await edge.http.post("/v1/complaints/figures", json=body, headers=edge.as_("reads"))
     assert denied.status_code == 403
 

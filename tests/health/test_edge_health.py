@@ -15,7 +15,7 @@ import pytest_asyncio
 from gateway.contract.health import Act, Signal
 from gateway.contract.ids import new_id
 from gateway.edge.clicks import Clicks
-from gateway.records import links, partitions, settlement, signals
+from gateway.records import breakers, cleansing, links, partitions, registry, settlement, signals
 from gateway.records.settlement import Minute
 from gateway.settle import gauges
 from gateway.telemetry import exposition
@@ -135,6 +135,48 @@ async def test_consent_age_is_read_from_the_records(edge: Running) -> None:
         "under_30_days": (1, 0), "under_90_days": (2, 1), "under_1_year": (1, 0), "older": (1, 0), "none": (1, 0),
     }  # fmt: skip
     assert said["rows"][0]["key"] == "under_90_days"
+
+
+async def test_breakers_and_cleansings_of_others_are_not_seen(edge: Running) -> None:
+    found = {"n": 20, "clean": {"campaign": [{"name": "may"}]}}
+    ours, both = (
+        {"campaign:b", "port:10690003", "all"},
+        {"campaign:may", "sender:acme", "port:10690002", "list_source:x"},
+    )
+    async with edge.gate.pool.acquire() as conn:
+        for scope in ours | both:
+            await registry.set_breaker(conn, scope, is_open=False, by="Li Lei", reason="test")
+        await registry.set_breaker(conn, "campaign:b", is_open=True, by="assent", reason="20 of 900", figures=found)
+        await conn.execute("INSERT INTO breaker_warnings (scope, figures) VALUES ('sender:acme', '{}')")
+        for scope in ("campaign:may", "campaign:b"):
+            await cleansing.ask(conn, scope, since_ms=0, until_ms=1, months=None, by="Li Lei", reason="test")
+
+    async def seen(path: str, client: str, status: int = 200) -> dict[str, Any]:
+        answer = await edge.http.get(path, headers=edge.as_(client))
+        assert answer.status_code == status, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+    told, whole = await seen("/v1/breakers", "looks"), await seen("/v1/breakers", "head")
+    assert ({one["scope"] for one in told["breakers"]}, told["warnings"]) == (ours, [])
+    assert {one["scope"] for one in whole["breakers"]} == ours | both
+    assert [one["scope"] for one in whole["warnings"]] == ["sender:acme"]
+    for path, figures in (("campaign:b", {"n": 20}), ("campaign:b/acts", {"n": 20})):
+        one = await seen(f"/v1/breakers/{path}", "looks")
+        assert (one["acts"][0] if "acts" in one else one["breaker"])["figures"] == figures, (
+            "others' campaigns are named"
+        )
+    for scope in both:
+        await seen(f"/v1/breakers/{scope}", "looks", 404)
+        await seen(f"/v1/breakers/{scope}/acts", "looks", 404)
+    assert [one["scope"] for one in (await seen("/v1/cleansings", "looks"))["cleansings"]] == ["campaign:b"]
+    assert len((await seen("/v1/cleansings", "head"))["cleansings"]) == 2
+    assert await breakers_kept(edge, "campaign:b") == found
+
+
+async def breakers_kept(edge: Running, scope: str) -> dict[str, Any] | None:
+    async with edge.gate.pool.acquire() as conn:
+        return (await breakers.acts(conn, scope, None, 1))[0].figures
 
 
 async def test_a_click_counts_once_a_minute_and_of_people_alone(edge: Running) -> None:

@@ -152,6 +152,8 @@ async def test_causes_and_steps(filled: Filled) -> None:
         assert all(at % health.STEPS[step] == 0 for at, _, _ in steps)
         if step == "day":
             assert sum(of.delivered for _, _, of in steps) == whole.delivered
+    with pytest.raises(health.TooMuch):
+        await health.series(filled.conn, T0 + 5, T0 + DAYS * 1440, "minute", by="campaign", most=100)
 
 
 @pytest.mark.asyncio(loop_scope="module")

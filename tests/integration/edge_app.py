@@ -35,6 +35,7 @@ CLIENTS = (
     Client(id="other", senders=("bolt",), roles=ROLES),
     Client(id="reads", senders=("acme",), roles=("read",)),
     Client(id="sends", senders=("acme",), roles=("send",)),
+    Client(id="looks", senders=("bolt",), roles=("read",)),
     Client(id="head", senders=("*",), roles=ROLES),
     Client(id="carrier-http", roles=("carrier:http",)),
 )

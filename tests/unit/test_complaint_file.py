@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.records.sheet import shielded
 from gateway.rules.complaint_file import MAPPINGS, Bad, File, HeaderError, Line, columns, mapping, read_port, read_time
 from gateway.rules.delimited import MOST_BYTES, TOO_LONG, UNENDED, Decoder, Records
 
@@ -217,3 +218,26 @@ def test_times(written: str, ms: int | None) -> None:
 )  # fmt: skip
 def test_ports(written: str, port: str | None) -> None:
     assert read_port(written) == port
+
+
+@pytest.mark.parametrize("never", ["9999-12-31", "9999年12月31日", "9999-12-31T23:59:59-12:00"])
+def test_a_date_at_the_end_of_time_is_a_bad_line_and_not_the_end_of_the_file(never: str) -> None:
+    lines = f"举报号码,举报时间\n13800000001,{never}\n13800000002,2025-11-24 20:05\n"
+    bad, good = read(lines.encode())
+    assert isinstance(bad, Bad)
+    assert bad.field == "at"
+    assert isinstance(good, Line)
+    assert good.told.number == "+8613800000002"
+
+
+@pytest.mark.parametrize("written", ['="13800000001"', "+8613800000001", "'13800000001"])
+def test_a_cell_that_the_report_of_rejects_has_shielded_is_read_as_before(written: str) -> None:
+    cell = shielded(written).replace('"', '""')
+    (found,) = read(f'举报号码,举报时间\n"{cell}",2025-11-24 20:05\n'.encode())
+    assert isinstance(found, Line)
+    assert found.told.number == "+8613800000001"
+
+
+@pytest.mark.parametrize("written", ["=1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1", "＠SUM(1)"])
+def test_no_cell_of_a_report_is_a_formula(written: str) -> None:
+    assert shielded(written) == "'" + written

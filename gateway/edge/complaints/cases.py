@@ -40,7 +40,7 @@ Reading = Annotated[Caller, need("read")]
 Acting = Annotated[Caller, need("operate")]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 PLACE = r"^[0-9]{1,15}\.[0-9a-f-]{36}$"
-ABSENT = Refused(Refusal(Code.NOT_FOUND))
+ABSENT = Refusal(Code.NOT_FOUND)
 MOST_DAYS = 400
 Step = Callable[[Connection, bytes | None], Awaitable[Case]]
 
@@ -120,7 +120,7 @@ async def complaints(
 @router.get("/v1/complaints/figures", response_model_exclude_none=True)
 async def daily_figures(caller: Acting, since: Date, until: Date | None = None) -> FiguresPage:
     """What was signed off, by day and source."""
-    last = until or since + timedelta(days=31)
+    last = until or min(since, Date.max - timedelta(days=31)) + timedelta(days=31)
     if not timedelta(0) <= last - since <= timedelta(days=MOST_DAYS):
         raise wrong("until", f"at most {MOST_DAYS} days after `since`, and not before it")
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
@@ -150,7 +150,7 @@ async def complaint(
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         case = await cases.one(connection, written)
         if case is None or not (_all(caller) or (case.sender is not None and may_use(caller.client, case.sender))):
-            raise ABSENT
+            raise Refused(ABSENT)
         timeline = await cases.acts(connection, written)
     if not text or case.subject is None:
         return CaseView.of(case, timeline=[CaseActView.of(one, None) for one in timeline])
@@ -197,7 +197,7 @@ async def decide(caller: Acting, id: UUID, body: Decide) -> CaseView:  # noqa: A
         moved = await resolve(means_of(caller.gate), str(id), message, body.by, caller.client.id, acts.now_ms())
     except NoCaseError as fault:
         if fault.args == (str(id),):
-            raise ABSENT from None
+            raise Refused(ABSENT) from None
         raise wrong("message", "no message that went to the person who complained") from None
     except CaseStateError as fault:
         raise Refused(Refusal(Code.CASE_STATE, str(fault))) from None
@@ -210,7 +210,7 @@ async def _act(caller: Caller, case: UUID, note: str | None, step: Step) -> Case
         async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
             return CaseView.of(await step(connection, sealed))
     except NoCaseError:
-        raise ABSENT from None
+        raise Refused(ABSENT) from None
     except CaseStateError as fault:
         raise Refused(Refusal(Code.CASE_STATE, str(fault))) from None
 
