@@ -21,6 +21,7 @@ from gateway.records import settlement, signals
 from gateway.records.connection import Connection
 
 _ID_BYTES = 9
+_MAKING = 0x4153_5345_4C4B
 _KEPT = "1 day"
 _MAKE = """
 INSERT INTO campaign_links (id, sender, campaign, url, origin, made_by) VALUES ($1, $2, $3, $4, $5, $6)
@@ -53,6 +54,7 @@ async def make(conn: Connection, sender: str, campaign: str, url: str, by: str) 
     shared = ("", sender, "", "", "", "", "", campaign, None)
     digest = hashlib.sha256(orjson.dumps(("link", *shared))).digest()[:16]
     async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock($1)", _MAKING)  # two firsts of a campaign would collide
         origin = (await settlement.origin_ids(conn, [(digest, shared)]))[digest]
         await conn.execute(_MAKE, secrets.token_urlsafe(_ID_BYTES), sender, campaign, url, origin, by)
         row = await conn.fetchrow(

@@ -23,7 +23,7 @@ from gateway.ledger.events import SYSTEM
 from gateway.records import alerts, figures
 from gateway.records.connection import AWAY
 from gateway.records.figures import Late, Untold
-from gateway.rules.complaint_days import missing, yesterday
+from gateway.rules.complaint_days import bounds, missing, yesterday
 from gateway.telemetry import logger
 
 log = logger("settle")
@@ -88,7 +88,8 @@ class Cases:
             return raised
         async with self._pool.acquire() as conn:
             stated = await figures.stated(conn, day, day + timedelta(days=1))
-            signed = {(one.date, one.source) for one in stated}
+            over = bounds(day, self._zone)[1]
+            signed = {(one.date, one.source) for one in stated if one.at >= over}  # nobody knows a day that goes on
             for source in missing(now, self._zone, self._expected, signed):
                 alert = Alert(
                     key=f"{MISSING}/{source}/{day.isoformat()}",

@@ -253,6 +253,7 @@ async def test_a_day_that_nobody_signs_off_by_ten_is_alerted_once_a_source(at: W
     expected = ("12321", "carrier")
     async with at.pool.acquire() as conn:
         await figures.state(conn, FIRST, "carrier", 0, "Li Lei", NOW, bounds(FIRST, ZONE))
+        await figures.state(conn, FIRST, "12321", 0, "Li Lei", NOW - 1, bounds(FIRST, ZONE))  # the day was not over
     ten = NOW + 10 * HOUR
     assert await clock(at, ten - 1, expected).figures_missing() == []
     assert await clock(at, ten, ()).figures_missing() == []

@@ -222,6 +222,16 @@ async def test_a_link_leads_to_an_address_of_the_web(edge: Running, url: str) ->
     assert (await edge.http.post("/v1/campaigns/may/links", json=forbidden)).status_code == 403
 
 
+async def test_the_first_links_of_a_campaign_may_be_made_at_once(edge: Running) -> None:
+    async def one(n: int) -> str:
+        body = {"sender": "acme", "url": f"https://shop.example/{n % 4}"}
+        answer = await edge.http.post(f"/v1/campaigns/many{n // 8}/links", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    assert len(set(await asyncio.gather(*map(one, range(32))))) == 16
+
+
 async def test_an_addition_that_is_made_again_counts_once_and_one_that_failed_is_made_again(
     edge: Running, database_url: str
 ) -> None:
