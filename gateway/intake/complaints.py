@@ -81,6 +81,8 @@ class _Found(NamedTuple):
     subject: bytes
     match: Match
     owner: Sender | None
+    named: str | None
+    """The port it is about, or the likeliest message's where none is told and only one sender's could be it."""
 
     @property
     def sender(self) -> str | None:
@@ -99,9 +101,9 @@ class _Found(NamedTuple):
     @property
     def port(self) -> tuple[str, str, str] | None:
         """Under which port it counts otherwise: (sender, class, port)."""
-        if self.origin is not None or self.owner is None or self.told.port is None:
+        if self.origin is not None or self.owner is None or self.named is None:
             return None
-        return port_of(self.owner, self.told.port)
+        return port_of(self.owner, self.named)
 
 
 async def take(means: Means, told: Sequence[Told], by: str, now_ms: int) -> list[Taken | Refusal]:
@@ -166,9 +168,15 @@ async def _look(means: Means, asked: Sequence[tuple[Told, bytes]]) -> list[_Foun
     found = []
     for (one, who), row in zip(asked, rows, strict=True):
         matched = match(one.port, one.at_ms, one.text, _worded(row, texts))
-        found.append(_Found(one, who, matched, owner_of(means.senders, one.port)))
+        named = one.port or _port_of_one(matched)
+        found.append(_Found(one, who, matched, owner_of(means.senders, named), named))
         await asyncio.sleep(0)  # comparing long texts takes milliseconds, and messages wait in the same loop
     return found
+
+
+def _port_of_one(found: Match) -> str | None:
+    """The likeliest message's port where all that could be it are one sender's: no sender's rate is better for doubt."""
+    return found.best.port if found.best is not None and len({one.sender for one in found.plausible}) == 1 else None
 
 
 def _worded(found: Sequence[Candidate], texts: Mapping[str, str]) -> list[Candidate]:

@@ -83,6 +83,23 @@ async def test_several_that_could_be_it_wait_for_a_person_and_count_at_the_port(
     assert ((NOW - 2 * HOUR + 1_000) // MINUTE, None, "10690002") in await at.counts()
 
 
+async def test_without_a_port_several_of_one_sender_count_for_it_and_of_two_for_nobody(at: World) -> None:
+    one, two = at.number(), at.number()
+    for who, sender, port in ((one, "acme", "10690001"), (two, "bolt", "10690004")):
+        await at.sent(who, 2 * HOUR, campaign="first")
+        await at.sent(who, 3 * HOUR, port=port, sender=sender, campaign="second")
+    before = await at.counts()
+    (taken,) = await at.take(told(one, port=None, source="own"))
+    assert (taken.match, taken.scope) == (Matching.AMBIGUOUS, "acme")
+    counted = {key: n - before.get(key, 0) for key, n in (await at.counts()).items() if n != before.get(key, 0)}
+    assert [(campaign, port, n) for (_, campaign, port), n in counted.items()] == [(None, "10690002", 1)]
+    before = await at.counts()
+    (taken,) = await at.take(told(two, port=None, source="own"))
+    assert (taken.match, taken.scope) == (Matching.AMBIGUOUS, "*")
+    counted = {key: n - before.get(key, 0) for key, n in (await at.counts()).items() if n != before.get(key, 0)}
+    assert [(campaign, port, n) for (_, campaign, port), n in counted.items()] == [(None, None, 1)]
+
+
 @pytest.mark.parametrize(
     ("first", "again", "same"),
     [
