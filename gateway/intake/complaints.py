@@ -175,7 +175,7 @@ async def _look(means: Means, asked: Sequence[tuple[Told, bytes]]) -> list[_Foun
 
 
 def _port_of_one(found: Match) -> str | None:
-    """The likeliest message's port where all that could be it are one sender's: no sender's rate is better for doubt."""
+    """The likeliest message's port where only one sender's could be it: no sender's rate is better for doubt."""
     return found.best.port if found.best is not None and len({one.sender for one in found.plausible}) == 1 else None
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
+from asyncpg import QueryCanceledError
 
 from gateway.contract.health import Alert
 from gateway.records import alerts, health, registry
@@ -20,6 +21,9 @@ from gateway.records.connection import Connection
 from gateway.records.health import DAY_HOURS, MONTH_DAYS, Dimension, Windows
 from gateway.records.spans import DAY, HOUR
 from gateway.rules.breaker import Counts, Tally
+from gateway.telemetry import logger
+
+log = logger("records")
 
 LOCK = 0x4153_5345_42
 """One evaluator at a time; the others stand by. It lives as its connection does."""
@@ -107,7 +111,8 @@ class Counting:
         What 12321 or a carrier brought counts for the port it names even where nobody knows the message.
         """
         weighed = await health.breaker_counts(conn, now)
-        weighed |= await self._floored(conn, now, floors, weighed)
+        floored = await self._floored(conn, now, floors, weighed)
+        weighed = {scope: windows for scope, windows in weighed.items() if scope not in floors} | floored
         found = {
             scope: Counts(*(Tally(one.delivered, one.complaints, 0, one.unsubscribes) for one in windows))
             for scope, windows in weighed.items()
@@ -133,7 +138,11 @@ class Counting:
         }
         anew = {scope: what.floor for scope, what in seen.items() if scope not in self._known}
         if anew:
-            summed = await health.breaker_counts(conn, now, anew)
+            try:
+                summed = await health.breaker_counts(conn, now, anew)
+            except (TimeoutError, QueryCanceledError) as fault:  # these wait for the next look, all others do not
+                log.warning("breaker_uncounted", scopes=len(anew), error=type(fault).__name__)
+                summed = {}
             self._known |= {scope: (seen[scope], at, summed[scope]) for scope in anew if scope in summed}
         return {scope: windows for scope, (_, _, windows) in self._known.items()}
 

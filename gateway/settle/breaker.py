@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from asyncpg import Pool
+from asyncpg import Pool, QueryCanceledError
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.health import Alert
@@ -28,6 +28,7 @@ from gateway.ledger.events import SYSTEM
 from gateway.records import breakers, registry
 from gateway.records.breakers import MINUTE_MS, Act
 from gateway.records.connection import AWAY, Connection
+from gateway.records.health import Dimension
 from gateway.rules.breaker import KINDS, WITHIN_MINUTES, Verdict, in_force, strictest
 from gateway.rules.pack import Pack
 from gateway.telemetry import BREAKER_LOOKS, BREAKER_OPENS, BREAKERS, logger
@@ -142,8 +143,7 @@ class Evaluator:
         named = {}
         for by in ("campaign", "list_source"):
             if not scope.startswith(f"{by}:"):
-                shares = await breakers.worst(conn, scope, cast("Any", by), since, now + WITHIN_MINUTES["24h"])
-                named[by] = [one._asdict() for one in shares]
+                named[by] = await _named(conn, scope, cast("Any", by), since, now + WITHIN_MINUTES["24h"])
         figures = near.figures() | {"clean": named}
         alert = Alert(
             key=f"breaker.open/{scope}",
@@ -195,6 +195,15 @@ class Evaluator:
             async with self._pool.acquire(timeout=DEADLINE_S) as conn:
                 await breakers.mark_recorded(conn, [act.id for act in acts])
         return len(acts)
+
+
+async def _named(conn: Connection, scope: str, by: Dimension, since: int, until: int) -> list[dict[str, Any]]:
+    """What to clean first. It only helps whoever is woken: where it takes too long, the stop does not wait for it."""
+    try:
+        return [one._asdict() for one in await breakers.worst(conn, scope, by, since, until)]
+    except (TimeoutError, QueryCanceledError) as fault:
+        log.warning("breaker_names_nothing", error=type(fault).__name__)
+        return []
 
 
 def event_of(act: Act) -> Event:

@@ -294,6 +294,22 @@ async def test_what_was_judged_does_not_stop_again_and_what_comes_after_does(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_scope_is_stopped_though_nobody_can_say_in_time_what_to_clean(
+    pool: Any, database_url: str, evaluator: Evaluator, world: World
+) -> None:
+    await world.delivered(6_000)
+    await world.complained(60)
+    hurried = await asyncpg.connect(database_url, command_timeout=0.3)
+    try:
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute("LOCK TABLE outcome_minutes")  # only what names the lists reads it
+            assert world.scope in (await evaluator.look(hurried)).opened
+    finally:
+        await hurried.close()
+    assert [one["detail"]["clean"]["list_source"] for one in await world.alerts("breaker.open")] == [[]]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_person_who_closes_while_it_counts_is_not_overruled(
     pool: Any, evaluator: Evaluator, world: World
 ) -> None:
