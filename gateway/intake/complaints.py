@@ -187,18 +187,7 @@ async def _write(
     means: Means, found: Mapping[str, _Found], by: str, now_ms: int
 ) -> tuple[dict[str, Refusal], set[str]]:
     """Suppress, then record; what was refused, and what is new."""
-    asked = [
-        suppression(name, one.subject, one.told.number, one.sender, by, one.told.at_ms) for name, one in found.items()
-    ]
-    appended = dict(zip(found, await means.appender.append(asked), strict=True))
-    refused: dict[str, Refusal] = {}
-    standing: dict[str, _Standing] = {}
-    for name, one in found.items():
-        stands = _standing(appended[name], events.scope_of(one.sender))
-        if isinstance(stands, Refusal):
-            refused[name] = stands
-        else:
-            standing[name] = stands
+    standing, refused = await _suppress(means, found, by)
     async with means.pool.acquire(timeout=CONNECT_S) as connection:
         origins = await complaints.port_origins(connection, {one.port for one in found.values() if one.port})
         places = {name: one.origin or (origins[one.port] if one.port else None) for name, one in found.items()}
@@ -209,6 +198,41 @@ async def _write(
         if row.id in recorded:
             telemetry.COMPLAINTS.add(1, row.source, row.match.value)
     return refused, recorded
+
+
+async def _suppress(
+    means: Means, found: Mapping[str, _Found], by: str
+) -> tuple[dict[str, _Standing], dict[str, Refusal]]:
+    """The suppressions that stand by now, and what was refused."""
+    acts = {
+        name: suppression(name, one.subject, one.told.number, one.sender, by, one.told.at_ms)
+        for name, one in found.items()
+    }
+    standing, refused = await _appended(means, acts, found)
+    # A first try may have died after it stopped another sender: what is known by now stops this one beside it.
+    moved = {
+        name: acts[name].model_copy(update={"event_id": f"{acts[name].event_id}/{found[name].sender or EVERYBODY}"})
+        for name, why in refused.items()
+        if why.code is Code.IDEMPOTENCY_CONFLICT
+    }
+    if moved:
+        beside, still = await _appended(means, moved, found)
+        standing, refused = standing | beside, {name: why for name, why in refused.items() if name not in moved} | still
+    return standing, refused
+
+
+async def _appended(
+    means: Means, acts: Mapping[str, Event], found: Mapping[str, _Found]
+) -> tuple[dict[str, _Standing], dict[str, Refusal]]:
+    standing: dict[str, _Standing] = {}
+    refused: dict[str, Refusal] = {}
+    for name, answer in zip(acts, await means.appender.append(list(acts.values())), strict=True):
+        stands = _standing(answer, events.scope_of(found[name].sender))
+        if isinstance(stands, Refusal):
+            refused[name] = stands
+        else:
+            standing[name] = stands
+    return standing, refused
 
 
 def _standing(appended: Appended, scope: str) -> "_Standing | Refusal":

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -242,6 +243,22 @@ async def test_the_first_scope_stands_when_the_port_is_known_only_later(at: Worl
     (again,) = await at.take(name)
     assert (again.duplicate, again.scope, again.entry) == (False, "*", first.entry)
     assert await at.suppressed(who) == {"*": COMPLAINED}
+
+
+async def test_another_sender_is_stopped_too_when_it_is_known_only_after_a_first_try_died(at: World) -> None:
+    who = at.number()
+    await at.sent(who, 2 * HOUR)
+    said = told(who, port=None, source="own", ref="D-1")
+    (first,) = await at.take(said)
+    assert (first.scope, await at.suppressed(who)) == ("acme", {"acme": COMPLAINED})
+    async with at.pool.acquire() as conn:  # as if it had died before the record
+        await conn.execute("DELETE FROM case_acts WHERE complaint = $1", first.id)
+        await conn.execute("DELETE FROM complaints WHERE id = $1", first.id)
+        await conn.execute("DELETE FROM signals WHERE key = $1", uuid.UUID(first.id).bytes)
+    await at.sent(who, 3 * HOUR, sender="bolt", port="10690004")
+    (again,) = await at.take(said)
+    assert (again.id, again.duplicate, again.scope) == (first.id, False, "*")
+    assert await at.suppressed(who) == {"acme": COMPLAINED, "*": COMPLAINED}
 
 
 async def test_an_erasure_takes_the_words_and_whose_they_were_and_leaves_the_figures(at: World) -> None:
