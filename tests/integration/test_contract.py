@@ -85,8 +85,9 @@ BY_REQUEST: dict[Code, list[Produce]] = {}
 BY_FAULT = {
     Code.INTERNAL: "tests/integration/test_edge_door.py::test_a_fault_behind_is_answered_in_time_and_without_its_words",
     Code.UNAVAILABLE: "tests/fault/test_parts_away.py::test_a_part_away_is_answered_in_time_and_nothing_is_lost",
+    Code.CLEANSING_LATE: "tests/health/test_cleansing_edge.py::test_what_is_too_late_is_said",
 }
-"""Codes that no request brings while every part works, with the test that brings them."""
+"""Codes that no request brings while every part works and no day passes, with the test that brings them."""
 
 
 def brings(code: Code) -> Callable[[Produce], Produce]:
@@ -322,6 +323,20 @@ async def another_body(gate: Gateway) -> httpx.Response:
     body = shipping(await gate.customer(), idempotency_key="one")
     await gate.send(body)
     return await gate.post("/v1/messages", body | {"client_ref": "another"})
+
+
+@brings(Code.CASE_STATE)
+async def closed_before_it_was_answered(gate: Gateway) -> httpx.Response:
+    told = {"source": "own", "reporter": number(), "port": "10690001", "at": at(), "text": "不要再发了"}
+    case = (await gate.ok("/v1/complaints", told))["id"]
+    return await gate.post(f"/v1/complaints/{case}/close", {"by": "Li Lei", "outcome": "resolved"})
+
+
+@brings(Code.CLEANSING_STATE)
+async def undone_before_it_was_applied(gate: Gateway) -> httpx.Response:
+    act = {"by": "Li Lei", "reason": "test"}
+    job = (await gate.ok("/v1/cleansings", {"scope": "campaign:none", **act}))["id"]
+    return await gate.post(f"/v1/cleansings/{job}/undo", act)
 
 
 @brings(Code.BREAKER_OPEN)

@@ -239,7 +239,9 @@ async def test_a_fault_behind_is_answered_in_time_and_without_its_words(
 ) -> None:
     real, loop = edge.gate.intake, asyncio.get_running_loop()
     reading = edge.gate.reading
-    object.__setattr__(edge.gate, "intake", _Faulty(does))
+    faulty = _Faulty(does)
+    faulty.refused = real.refused
+    object.__setattr__(edge.gate, "intake", faulty)
     object.__setattr__(edge.gate, "reading", _Faulty(does))
     start = loop.time()
     try:
