@@ -39,6 +39,7 @@ BUDGETS_S = {
     "carriers": 90,
     "ledger": 90,
     "health": 150,
+    "contract": 120,
     "interop": 900,
     "browser": 360,
 }
