@@ -5,11 +5,13 @@ increment costs 8 µs and a message passes a dozen. Labels come from closed sets
 Logs are JSON lines with an event name and fields; `masked` fields only (see `contract.ids.mask`).
 """
 
+import json
 import logging
 import os
 import sys
 import traceback
 from bisect import bisect_left
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -324,8 +326,24 @@ def _where_only(exc_info: Any) -> list[dict[str, Any]]:
     return [{"exception": kind.__name__ if kind else "none", "frames": frames[-12:]}]
 
 
+class _Libraries(logging.Formatter):
+    """A library's record in the same form: the first line of what it says, and of its exception where it passed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "room": "library",
+            "logger": record.name,
+            "event": record.getMessage().strip().partition("\n")[0],
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if record.exc_info:
+            told["exception"] = _where_only(record.exc_info)
+        return json.dumps(told, ensure_ascii=False)
+
+
 def configure_logging(level: str) -> None:
-    """JSON lines on stderr; standard-library loggers go the same way."""
+    """JSON lines on stderr; standard-library loggers go the same way, unless somebody set theirs up before."""
     numeric = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -339,7 +357,9 @@ def configure_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(numeric, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Libraries())
+    logging.basicConfig(level=max(numeric, logging.WARNING), handlers=[handler])
 
 
 def logger(room: str) -> Any:

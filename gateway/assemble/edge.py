@@ -38,6 +38,7 @@ def edge(settings: Settings) -> None:
         proxy_headers=False,
         server_header=False,
         date_header=False,
+        log_config=None,
         log_level="warning",
         backlog=2048,
         timeout_keep_alive=75,

@@ -1,5 +1,6 @@
 """What `/metrics` shows of several processes: added up or the highest, of the living, every metric named."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,3 +69,35 @@ def test_every_metric_is_there_before_anything_happens(tmp_path: Path) -> None:
     kinds = {telemetry.Count: "counter", telemetry.Level: "gauge", telemetry.Spread: "histogram"}
     wanted = {f"# {metric.name} {kinds[type(metric)]}" for metric in telemetry.metrics()}
     assert {name for name in shown(tmp_path) if name.startswith("#")} == wanted
+
+
+QUOTING = """
+import asyncio, logging
+from gateway import telemetry
+telemetry.configure_logging("info")
+try:
+    raise ValueError("the number is 13800138000")
+except ValueError:
+    logging.getLogger("uvicorn.error").exception("Exception in ASGI application\\n")
+
+async def main():
+    async def failing():
+        raise KeyError("13800138000")
+    asyncio.ensure_future(failing())
+    await asyncio.sleep(0.01)
+
+asyncio.run(main())
+import gc
+gc.collect()
+"""
+
+
+def test_a_librarys_log_says_where_an_exception_passed_and_never_what_it_says() -> None:
+    """Its text may quote a number: a driver's `invalid input for query argument $1: '13800138000'` does."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([sys.executable, "-c", QUOTING], env=env, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    told = {line["logger"]: (line["event"], line["exception"][0]["exception"]) for line in lines}
+    assert told["uvicorn.error"] == ("Exception in ASGI application", "ValueError")
+    assert told["asyncio"] == ("Task exception was never retrieved", "KeyError")
+    assert "13800138000" not in done.stderr
