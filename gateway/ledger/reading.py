@@ -26,7 +26,7 @@ SELECT seq, at, kind, version, body FROM consent_events WHERE subject = $1 AND s
 """
 LOOKS = """
 SELECT seq, at, kind, subject, version, body FROM consent_events
-WHERE kind IN ('access', 'breaker') AND seq < $1 ORDER BY seq DESC LIMIT $2
+WHERE kind IN ('access', 'breaker', 'hold', 'list') AND seq < $1 ORDER BY seq DESC LIMIT $2
 """
 SUPPRESSIONS = """
 SELECT subject, scope, reason, at, entry FROM subject_suppressions
@@ -51,7 +51,7 @@ class Listed(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """Somebody looked at a person's data, or moved a breaker. What was seen is named, never shown."""
+    """Somebody looked at a person's data, or moved a breaker, a hold, a list. What was seen is named, never shown."""
 
     seq: int
     at: datetime
@@ -104,7 +104,7 @@ class Reading:
         return told
 
     async def looks(self, limit: int, before: int | None = None) -> list[Looked]:
-        """Looks and moved breakers, the newest first, before a `seq` where one is given."""
+        """Looks, moved breakers, holds and lists, the newest first, before a `seq` where one is given."""
         found = await self._rows(LOOKS, before or 2**62, min(limit, MOST_LISTED))
         named = {row["subject"] for row in found if row["subject"] is not None}
         opened = {

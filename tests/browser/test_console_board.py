@@ -1,6 +1,7 @@
 """The board over a running stack: what it shows while messages, refusals and complaints come, and what it lets do."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -173,8 +174,11 @@ def test_the_breaker_opens_before_everybodys_eyes_and_a_named_person_closes_it(w
     page.goto(f"{world.console.url}/audit")
     connected(page)
     entries = page.locator("table").first.locator("tbody tr")
+    expect(entries.nth(1)).to_be_visible()
     assert [("cora" in one, "autumn/2026" in one) for one in entries.all_inner_texts()[:2]] == [(True, True)] * 2
     visit.keep("audit-zh")
+    expect(entries.filter(has_text="停止 · port:10690001")).to_contain_text("自动停止：至少")
+    assert not re.search("delivered|opened", page.locator("#main").inner_text())
 
 
 def test_a_senders_and_a_campaigns_page(world: World, visit: Visit) -> None:

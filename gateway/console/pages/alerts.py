@@ -58,7 +58,7 @@ def _row(view: View, one: Raised) -> dict[str, Any]:
         "at": view.time(one.at, seconds=True),
         "severity": view.t["severity_" + one.severity],
         "tone": "bad" if one.severity == "critical" else "warn",
-        "kind": one.kind,
+        "kind": view.t.get("alert_" + one.kind.replace(".", "_"), one.kind),
         "scope": one.scope,
         "leads": f"/cases/{one.scope}" if one.kind == "case.overdue" and view.may(May.CASES) else None,
         "summary": one.summary,

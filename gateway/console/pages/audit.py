@@ -1,8 +1,8 @@
-"""Who looked at whom, and who did what: the ledger's looks, and what happened at this console's door."""
+"""Who looked at whom, and who did what: the ledger's looks and acts, and what happened at this console's door."""
 
 from typing import Any
 
-from gateway.console import pieces
+from gateway.console import pieces, telling
 from gateway.console.frame import Page, View
 from gateway.contract.console import May
 from gateway.ledger.reading import Looked
@@ -45,11 +45,11 @@ async def show(view: View) -> None:
 
 def _row(view: View, one: Looked) -> dict[str, Any]:
     data = one.data
-    who = data.get("person") or data.get("by") or "–"
+    who = data.get("person") or data.get("by")
     return {
         "id": one.seq,
         "at": view.time(one.at, seconds=True),
-        "who": str(who),
+        "who": telling.who(view, None if who is None else str(who)),
         "kind": view.t.get("event_" + one.kind, one.kind),
         "subject": "–" if one.subject is None else one.subject.hex()[:12],
         "detail": _detail(view, data),
@@ -57,12 +57,26 @@ def _row(view: View, one: Looked) -> dict[str, Any]:
 
 
 def _detail(view: View, data: dict[str, Any]) -> str:
-    told = [", ".join(map(str, data["seen"]))] if data.get("seen") else []
+    """What was seen or done, to what, and why; what the gateway did by itself is told in the reader's words."""
+    t, told = view.t, [telling.seen(view, data)]
     if "open" in data:
         share = data.get("permille")
-        told.append(view.t["audit_share" if share else "audit_stopped" if data["open"] else "audit_resumed"])
-    told += [str(data[name]) for name in ("scope", "why", "reason") if data.get(name)]
-    return " · ".join(told)
+        told.append(t["audit_share" if share else "audit_stopped" if data["open"] else "audit_resumed"])
+    if "hold" in data:
+        told.append(t("audit_held" if data.get("held") else "audit_released", n=data["hold"]))
+    if "cleansing" in data:
+        told.append(t.get("audit_" + str(data.get("act")), str(data.get("act"))))
+    asked = data.get("asked") or {}
+    told += [str(asked[name]) for name in ("sender", "campaign") if asked.get(name)]
+    told += [str(data[name]) for name in ("scope", "list") if data.get(name)]
+    counted, itself = telling.counted(view, data.get("figures")), data.get("person") == telling.SYSTEM
+    if itself and counted:
+        told += [counted, telling.lines(view, data["figures"])]
+    elif itself and "cleansing" in data:
+        told.append(t["breaker_opened_it"])
+    else:
+        told += [str(data[name]) for name in ("why", "reason") if data.get(name)]
+    return " · ".join(filter(None, told))
 
 
 PAGE = Page("/audit", "audit_title", May.AUDIT, show, menu=True)

@@ -6,13 +6,12 @@ signed in with.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
 
-from gateway.console import figures, measures, pieces
+from gateway.console import measures, pieces, telling
 from gateway.console.frame import Declined, Page, View
 from gateway.console.live import Standing
 from gateway.contract.consent import EventKind
@@ -80,15 +79,16 @@ def _table(view: View) -> ui.table:
 
 def _row(view: View, standing: Standing, one: registry.Breaker) -> dict[str, Any]:
     said, tone = measures.state(view, standing, one.scope)
+    itself = one.changed_by == telling.SYSTEM
     return {
         "id": one.scope,
         "to": _address(one.scope),
         "open": one.is_open,
         "state": said,
         "tone": tone,
-        "figures": _figures(view, one.figures) if one.is_open else "",
-        "by": one.changed_by,
-        "reason": one.reason,
+        "figures": telling.counted(view, one.figures) if one.is_open else "",
+        "by": telling.who(view, one.changed_by),
+        "reason": telling.lines(view, one.figures) if itself and one.figures else one.reason,
         "at": view.time(one.changed_at),
         "act": view.t["breaker_close"] if one.is_open else "",
     }
@@ -103,26 +103,12 @@ def _warned(view: View, standing: Standing, scope: str) -> dict[str, Any]:
         "open": False,
         "state": said,
         "tone": tone,
-        "figures": _figures(view, counted),
+        "figures": telling.counted(view, counted),
         "by": "–",
         "reason": "–",
         "at": view.time(since),
         "act": "",
     }
-
-
-def _figures(view: View, told: Mapping[str, Any] | None) -> str:
-    """What was counted, in words; empty where a person stopped it."""
-    if not told or "n" not in told:
-        return ""
-    return view.t(
-        "breaker_counted",
-        what=view.t.get("counts_" + str(told.get("counts")), str(told.get("counts"))),
-        n=figures.count(told["n"]),
-        of=figures.count(told.get("delivered")),
-        ppm=figures.ppm_text(told.get("ppm")),
-        within=told.get("within"),
-    )
 
 
 def _address(scope: str) -> str:
@@ -162,6 +148,8 @@ def _stopping(view: View) -> None:
 
 def _resuming(view: View, scope: str) -> None:
     """Ask for a reason, and whether all or a share is let through."""
+    if not re.fullmatch(SCOPE, scope):  # the page says which row was pressed, and is not believed
+        return
     t = view.t
     with view.client.content, ui.dialog() as dialog, pieces.box("div", "dialog"):
         dialog.props["aria-label"] = t("breaker_close_what", scope=scope)

@@ -12,7 +12,7 @@ from nicegui import ui
 
 from gateway.console import asking, figures, pieces, telling
 from gateway.console.frame import Declined, Page, View
-from gateway.console.pages.cleansings import REFRESH_S, TIMEOUT_S, TONES, by_whom, why
+from gateway.console.pages.cleansings import REFRESH_S, TIMEOUT_S, TONES, why
 from gateway.contract.console import May
 from gateway.records import cleansing
 from gateway.records.cleansing import Job
@@ -61,7 +61,7 @@ def _job(view: View, job: Job) -> None:
                 (t["cleansing_list"], job.scope),
                 (t["cleansing_span"], f"{view.time(job.since)} – {view.time(job.until)}"),
                 (t["cleansing_months"], t["cleansing_by_pack"] if job.months is None else str(job.months)),
-                (t["cleansing_by"], by_whom(view, job.asked_by)),
+                (t["cleansing_by"], telling.who(view, job.asked_by)),
                 (t["reason"], why(view, job)),
                 (t["people"], figures.count(job.people)),
                 (t["cleansing_applied_by"], _named(view, job.applied_by, job.apply_reason, job.applied_at)),

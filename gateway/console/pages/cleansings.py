@@ -4,7 +4,7 @@ import re
 import time
 from typing import Any
 
-from gateway.console import asking, figures, pieces
+from gateway.console import asking, figures, pieces, telling
 from gateway.console.frame import Declined, Page, View
 from gateway.contract.console import May
 from gateway.records import cleansing
@@ -66,14 +66,9 @@ def _row(view: View, one: Job) -> dict[str, Any]:
         "state": view.t["cleansing_" + one.state],
         "tone": TONES.get(one.state, ""),
         "people": figures.count(one.people),
-        "by": by_whom(view, one.asked_by),
+        "by": telling.who(view, one.asked_by),
         "reason": why(view, one),
     }
-
-
-def by_whom(view: View, name: str | None) -> str:
-    """A person's name; the gateway's own, where a breaker asked."""
-    return view.t["by_itself"] if name == cleansing.BY_ITSELF else name or ""
 
 
 def why(view: View, one: Job) -> str:

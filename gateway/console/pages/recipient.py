@@ -189,15 +189,18 @@ def _detail(view: View, data: dict[str, Any] | None) -> str:
     if not data:
         return "–"
     evidence: dict[str, Any] = data.get("evidence") or {}
-    named = [str(data[name]) for name in ("sender", "kind", "ref") if data.get(name)]
+    kind = data.get("kind")
+    named = [str(data.get("sender") or ""), "" if not kind else view.t.get(f"kind_{kind}", str(kind))]
+    named += [str(data.get("ref") or "")]
     named += [", ".join(map(str, data["topics"]))] if data.get("topics") else []
     named += [telling.scope(view, str(data["scope"]))] if data.get("scope") else []
     named += [view.t.get(f"reason_{data['reason']}", str(data["reason"]))] if data.get("reason") else []
-    named += [", ".join(map(str, data["seen"]))] if data.get("seen") else []
+    named += [telling.seen(view, data)]
     named += [str(data[name]) for name in ("why", "note") if data.get(name)]
     form = evidence.get("privacy_notice") or evidence.get("form_version")
     named += [f"{view.t['form']} {form}"] if form else []
-    named += [str(data.get("person") or data.get("by") or "")]
+    by = data.get("person") or data.get("by")
+    named += [] if by is None else [telling.who(view, str(by))]
     return " · ".join(filter(None, named))
 
 
