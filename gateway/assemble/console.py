@@ -33,6 +33,7 @@ from gateway.contract.console import Role
 from gateway.ledger.appender import Appender
 from gateway.ledger.reading import Reading
 from gateway.records import users
+from gateway.records.cleansing import BY_ITSELF
 from gateway.records.connection import Connection
 from gateway.rules import passwords
 from gateway.rules.pack import load, names
@@ -66,6 +67,7 @@ def console(settings: Settings) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        log_config=None,
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
     )
@@ -134,6 +136,8 @@ async def open_desk(settings: Settings) -> AsyncIterator["Desk"]:
 
 async def add_user(settings: Settings, name: str, role: str, password: str | None, *, replace: bool) -> str | None:
     """Add a user; returns the password where it was made here."""
+    if name == BY_ITSELF:
+        raise Declined(f"{name} is what the ledger calls the gateway itself")
     made = None if password is not None else random.token_urlsafe(15)
     stored = _stored(password or made or "")
     async with connection_of(settings) as connection:

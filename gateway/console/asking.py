@@ -15,6 +15,7 @@ from gateway.console.desk import Desk
 from gateway.console.frame import Declined, View
 from gateway.contract.console import May
 from gateway.contract.ids import subject_of
+from gateway.records.searching import LAST_MS
 from gateway.rules import numbers
 
 MOST_WORDS = 500
@@ -34,16 +35,27 @@ def who(desk: Desk, typed: str) -> bytes | None:
     return subject_of(desk.pepper, number)
 
 
+def subject(written: str | None) -> bytes | None:
+    """A subject that an address or a form names; none of nothing. Raises ValueError."""
+    if not written:
+        return None
+    if not SUBJECT.fullmatch(written):
+        raise ValueError("not a subject")
+    return bytes.fromhex(written)
+
+
 def day_ms(view: View, written: str, *, end: bool = False) -> int | None:
     """When a day begins in the reader's zone, or ends; Unix ms. Raises Declined."""
     if not written:
         return None
     try:
-        day = datetime.fromisoformat(written).date()
-    except ValueError:
+        day = datetime.fromisoformat(written).date() + timedelta(days=1 if end else 0)
+        at = int(datetime.combine(day, time(), view.zone).timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise Declined("day_wrong") from None
-    moment = datetime.combine(day + timedelta(days=1 if end else 0), time(), view.zone)
-    return int(moment.timestamp() * 1000)
+    if not 0 <= at <= LAST_MS:
+        raise Declined("day_wrong")
+    return at
 
 
 def day_field(label: str, value: str = "") -> ui.input:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, quote, urlsplit
 
+import orjson
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,8 +35,8 @@ LIBRARY = "/_nicegui/"
 LIVE = "/_nicegui_ws/"
 ENDED = 4401
 """Of a connection whose session is over."""
-_EVENT = '42["event"'
-_CLIENT = re.compile(r'"client_id":"([^"]*)"')
+_BESIDE = re.compile(r"[12356]|4[01]")
+_SAID = re.compile(r"42[0-9]*(?=\[)")
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -180,10 +181,11 @@ class Live:
             return {"type": "websocket.disconnect", "code": ENDED}
         self._asking = None
         message: Message = asking.result()
-        text = message.get("text") or ""
-        self._used |= text.startswith(_EVENT)
-        if any(named != self._client for named in _CLIENT.findall(text)):
-            return {"type": "websocket.disconnect", "code": ENDED}
+        if message["type"] == "websocket.receive":
+            said = said_by(self._client, message.get("text") or "")
+            if said is None:
+                return {"type": "websocket.disconnect", "code": ENDED}
+            self._used |= said == "event"
         return message
 
     def end(self) -> None:
@@ -194,6 +196,25 @@ class Live:
         """Whether a person did something since this was asked last."""
         used, self._used = self._used, False
         return used
+
+
+def said_by(client: str, text: str) -> str | None:
+    """The name of what a page says in a frame, empty where it only keeps the connection.
+
+    None for what another page would say, and for every form that this library's pages do not use: it is read here as
+    the library reads it, so that nothing means one page to the door and another one behind it.
+    """
+    if _BESIDE.match(text):
+        return ""
+    begun = _SAID.match(text)
+    try:
+        told = orjson.loads(text[begun.end() :]) if begun else None
+    except orjson.JSONDecodeError:
+        return None
+    match told:
+        case [str() as name, {"client_id": named}] if named == client:
+            return name
+    return None
 
 
 # --- what is asked of a request --------------------------------------------------------------------------------------

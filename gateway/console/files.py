@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway import telemetry
-from gateway.console import door
+from gateway.console import asking, door
 from gateway.console.desk import Desk, means_of
 from gateway.console.frame import Unrecorded, record
 from gateway.console.packing import packed
@@ -31,8 +31,10 @@ from gateway.ledger.appender import LedgerUnavailable
 from gateway.ledger.chain import Case
 from gateway.ledger.events import SYSTEM
 from gateway.ledger.evidence import NoLogError, NothingError
+from gateway.records import users
 from gateway.records.connection import AWAY
 from gateway.records.messages import Messages
+from gateway.records.searching import LAST_MS
 from gateway.rules.complaint_file import File, HeaderError, columns, mapping
 
 MOST_FORM = 8_192
@@ -83,7 +85,7 @@ class Files:
             entry = await record(desk, session, EventKind.ACCESS, data, asked.subject or SYSTEM)
             telemetry.CONSOLE_LOOKS.add()
             body = packed(desk, asked, suffix, {"by": session.name, "reason": reason, "ledger_entry": entry})
-            return StreamingResponse(body, media_type=ZIP, headers=_saved("records.zip"))
+            return StreamingResponse(while_standing(desk, session, body), media_type=ZIP, headers=_saved("records.zip"))
 
         return await _answered(request, made)
 
@@ -146,16 +148,26 @@ async def _form(request: Request) -> dict[str, str]:
         raise _Refused("form_wrong", 422) from None
 
 
+async def while_standing(desk: Desk, session: Session, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A file's pieces while its reader may have them: an export takes minutes, and a session may end meanwhile."""
+    async for piece in body:
+        now = (await users.standing(desk.pool, [session.digest])).get(session.digest)
+        if now is None or not now.may(May.EXPORT):
+            raise ConnectionAbortedError("the session of this export is over")
+        yield piece
+
+
 def _asked(given: dict[str, str]) -> tuple[Asked, str, str]:
     """What is exported, why, and as what."""
     reason, suffix = given.get("reason", ""), given.get("as", "csv")
     try:
-        ends = (int(given[name]) if given.get(name) else None for name in ("from", "until"))
-        who = bytes.fromhex(given["who"]) if given.get("who") else None
+        ends = [int(given[name]) if given.get(name) else None for name in ("from", "until")]
+        who = asking.subject(given.get("who"))
         asked = Asked(given.get("sender") or None, given.get("campaign") or None, who, *ends)
     except ValueError:
         raise _Refused("form_wrong", 422) from None
-    if not 0 < len(reason) <= MOST_ASKED or suffix not in {"csv", "jsonl"} or asked == Asked():
+    fits = all(end is None or 0 <= end <= LAST_MS for end in ends) and "\0" not in f"{asked.sender}{asked.campaign}"
+    if not fits or not 0 < len(reason) <= MOST_ASKED or suffix not in {"csv", "jsonl"} or asked == Asked():
         raise _Refused("form_wrong", 422)
     return asked, reason, suffix
 

@@ -7,6 +7,7 @@ was given beside the cookie of the same value; its origin was checked at the doo
 
 import asyncio
 import hmac
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -20,6 +21,7 @@ from gateway import telemetry
 from gateway.console import door
 from gateway.console.desk import Desk
 from gateway.console.wording import LANGUAGES, Words, preferred, words
+from gateway.contract.console import USER
 from gateway.records import users
 from gateway.records.connection import AWAY
 from gateway.rules import passwords
@@ -101,7 +103,7 @@ class Signing:
             return self._refused(request, "sign_in_away", "away", 503)
 
     async def _checked(self, request: Request, name: str, password: str, to: str) -> Response:
-        kept = await users.kept(self._desk.pool, name)
+        kept = await users.kept(self._desk.pool, name) if re.fullmatch(USER, name) else None
         failures, since_s = self._known_failures(name) if kept is None else (kept.failures, kept.since_s)
         if since_s < passwords.wait_s(failures):
             return self._refused(request, "sign_in_slow", "slow", 429)

@@ -167,6 +167,18 @@ def test_without_a_session_nothing_is_served_but_the_way_in(console: Console) ->
     assert httpx.request("PUT", f"{console.url}/sign-in").status_code == 405
 
 
+def test_what_cannot_be_asked_is_refused_before_anything_is_recorded(console: Console) -> None:
+    client, _ = cookies(console, "cora")
+    looks = "SELECT count(*) FROM consent_events WHERE kind = 'access'"
+    before = console.run(lambda connection: connection.fetchval(looks))
+    for given in ({"who": "ab"}, {"from": "9" * 40}, {"until": "-5"}, {"campaign": "a\0"}):
+        assert client.post("/files/export", data={"reason": "why", **given}).status_code == 422, given
+    for path in ("/messages?who=ab", "/messages?ref=a&until=9999-12-31", "/messages?ref=a&from=0001-01-01"):
+        assert "查找条件不正确" in client.get(path).text, path
+    assert console.run(lambda connection: connection.fetchval(looks)) == before
+    assert cookies(console, "a\0")[1].status_code == 401
+
+
 def test_another_host_name_that_leads_here_gets_nothing(console: Console) -> None:
     assert httpx.get(f"{console.url}/sign-in", headers={"host": "rebound.example"}).status_code == 421
 
@@ -266,6 +278,7 @@ def test_a_person_stops_and_resumes_a_scope_with_a_reason_by_keyboard(console: C
     expect(page.get_by_role("cell", name="campaign:spring", exact=True)).to_be_visible()
     (stopped,) = console.run(registry.breakers)
     assert (stopped.scope, stopped.is_open, stopped.changed_by) == ("campaign:spring", True, "otto")
+    expect(dialog).to_have_count(0)  # a dialog that closes gives the focus back to where it was opened
     page.get_by_role("button", name="恢复 campaign:spring").focus()
     page.keyboard.press("Enter")
     expect(dialog.get_by_label("原因")).to_be_focused()

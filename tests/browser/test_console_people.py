@@ -12,6 +12,7 @@ import httpx
 import pytest
 from console_rig import connected
 from console_world import CAMPAIGN, SAID, TEXT, World, world_on
+from gateway_rig import at
 from playwright.sync_api import Page, expect
 from visiting import Visit
 
@@ -293,6 +294,9 @@ def test_a_list_is_divided_chosen_applied_and_undone(world: World, visit: Visit)
     assert (job.asked_by, job.applied_by, job.undone_by) == ("otto", "cora", "cora")
     page.goto(f"{world.console.url}/cleansing")
     expect(page.locator("tbody tr")).to_have_count(1)
+    page.goto(f"{world.console.url}/audit")
+    for said in ("划分", "执行", "撤销"):
+        expect(page.get_by_role("row", name=re.compile(f"名单清理.*{said} · campaign:{CAMPAIGN}"))).to_have_count(1)
 
 
 # --- records, alerts -------------------------------------------------------------------------------------------------
@@ -329,6 +333,9 @@ def test_an_export_is_recorded_and_comes_sealed_and_a_hold_stands_until_released
     reason(page, "结案", "解除")
     expect(page.get_by_role("cell", name="已解除")).to_be_visible()
     assert world.console.run(holds.listed) == []
+    page.goto(f"{world.console.url}/audit")
+    for said in ("解除保全 1 · 结案", f"新增保全 1 · {CAMPAIGN} · 诉讼"):
+        expect(page.get_by_role("row", name=re.compile("法律保全.*" + said))).to_contain_text("cora")
 
 
 def test_alerts_are_listed_with_their_page_of_the_runbook(world: World, visit: Visit) -> None:
@@ -337,7 +344,7 @@ def test_alerts_are_listed_with_their_page_of_the_runbook(world: World, visit: V
         world.console.run(alerts.put, raised)
     page = opened(world, visit, "/alerts", "vera")
     first = page.locator("[aria-label=告警] tbody tr").first
-    for said in ("严重", "breaker.open", "breaker-open.md"):
+    for said in ("严重", "熔断已停止", "breaker-open.md"):
         expect(first).to_contain_text(said)
     visit.context.clear_cookies()
     opened(world, visit, "/alerts")
@@ -398,9 +405,26 @@ def test_what_cannot_be_recorded_is_not_shown(world: World, visit: Visit) -> Non
 
 def test_of_somebody_who_asked_for_erasure_only_that_is_shown(world: World, visit: Visit) -> None:
     person = subject(world, "hui").hex()
+    told = {
+        "source": "own",
+        "reporter": world.people["hui"],
+        "at": at(hours=-1),
+        "text": "另一件事",
+        "port": "10690009",
+    }
+    case = f"/cases/{world.run(world.gate.ok('/v1/complaints', told))['id']}"
+    early = opened(world, visit, case)
+    expect(early.get_by_role("heading", name="是哪一条短信？")).to_be_visible()
     answer = world.run(world.gate.http.delete(f"/v1/recipients/{person}/personal-data"))
     assert answer.json()["certificate"]["status"] == "restricted", answer.text
-    page = opened(world, visit, f"/recipients/{person}")
+    early.get_by_role("button", name="查看原文").click()  # on a page that was opened before
+    expect(early.get_by_role("alert").filter(has_text="此人已要求删除")).to_be_visible()
+    assert early.locator("blockquote", has_text="另一件事").count() == 0
+    page = opened(world, visit, case)
+    expect(page.get_by_role("status").filter(has_text="此人已要求删除")).to_be_visible()
+    assert page.get_by_role("button", name="查看原文").count() == 0
+    assert page.locator("blockquote, .offered").count() == 0
+    page.goto(f"{world.console.url}/recipients/{person}")
     expect(page.get_by_role("heading", name="已要求删除")).to_be_visible()
     assert page.locator("table").count() == 0
     page.goto(f"{world.console.url}/messages/{world.messages['hui']}")

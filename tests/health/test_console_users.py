@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from gateway.console.desk import Desk
+from gateway.console.files import while_standing
 from gateway.contract.console import May, Role
 from gateway.records import users
 
@@ -99,3 +101,20 @@ async def test_a_session_says_who_it_is_and_how_they_like_it(conn: Any) -> None:
     assert not await stands(conn, digest)
     assert (await users.acts(conn, 1))[0].act == "signed_out"
     assert await conn.fetchval("SELECT count(*) FROM console_sessions WHERE digest = $1", b"one".ljust(32)) == 0
+
+
+async def test_an_export_ends_with_the_session_it_was_asked_for_in(conn: Any) -> None:
+    await users.put(conn, "mei", "kept-1", Role.COMPLIANCE, by="test")
+    digest = await signed_in(conn, "exporting")
+    session = (await users.standing(conn, [digest]))[digest]
+    parts: dict[str, Any] = dict.fromkeys(Desk.__dataclass_fields__)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        await users.disable(conn, "mei", by="test")
+        yield b"second"
+
+    taken = while_standing(Desk(**parts | {"pool": conn}), session, pieces())
+    assert await anext(taken) == b"first"
+    with pytest.raises(ConnectionAbortedError):
+        await anext(taken)

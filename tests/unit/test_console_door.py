@@ -87,6 +87,34 @@ def test_an_address_has_so_many_tries_a_minute() -> None:
     assert tries.allows("a", 100.0 + signing.TRIES_S + 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("40", True),
+        ("3", True),
+        ('42["event",{"id":1,"client_id":"own","args":["a \\"client_id\\":\\"other\\" b"]}]', True),
+        ('4217["handshake",{"client_id":"own"}]', True),
+        ('42["event",{"client_id":"other"}]', False),
+        ('42["event",{"client_id" : "other"}]', False),
+        ('42["event",{"client\\u005fid":"other"}]', False),
+        ('42["event",{"client_id":"own","client_id":"other"}]', False),
+        ('421 ["event",{"client_id":"own"}]', False),
+        ('42/other,["event",{"client_id":"own"}]', False),
+        ('451-["event",{"client_id":{"_placeholder":true,"num":0}}]', False),
+        ('42["event",' + "[" * 100_000, False),
+        ('42["event"]', False),
+        ("bAAAA", False),
+        ("", False),
+    ],
+)
+async def test_a_live_connection_speaks_for_its_own_page_however_it_is_written(text: str, passes: bool) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.receive", "text": text}
+
+    got = await door.Live(receive, "own").receive()
+    assert got["type"] == ("websocket.receive" if passes else "websocket.disconnect")
+
+
 async def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nicegui", None)
     with pytest.raises(Misconfigured, match="extra `console`"):

@@ -45,16 +45,18 @@ async def show(view: View) -> None:
     if case is None:
         pieces.empty(t["case_unknown"])
         return
-    seen = ("case", name, "candidates") if _undecided(case) else ("case", name)
-    await view.look(case.subject, *seen)
+    restricted = await telling.restricted(view, case.subject)
+    offering = _undecided(case) and not restricted
+    await view.look(case.subject, "case", name, *(["candidates"] if offering else []))
     _facts(view, case)
     _acts(view, case)
     with pieces.box("div", "pair"):
         with pieces.box("section", "panel"):
-            _words(view, case, acted)
+            _words(view, case, acted, restricted=restricted)
         with pieces.box("section", "panel"):
             _evidence(view, case)
-    await _matching(view, case)
+    if offering:
+        await _matching(view, case)
     _timeline(view, acted)
 
 
@@ -91,9 +93,12 @@ def _facts(view: View, case: Case) -> None:
 # --- its words -------------------------------------------------------------------------------------------------------
 
 
-def _words(view: View, case: Case, acted: list[Acted]) -> None:
+def _words(view: View, case: Case, acted: list[Acted], *, restricted: bool) -> None:
     t = view.t
     pieces.text("h2", t["case_words"])
+    if restricted:
+        pieces.empty(t["restricted_person"])
+        return
     place = pieces.box("div")
     if not case.readable:
         pieces.empty(t["case_words_gone"])
@@ -102,6 +107,8 @@ def _words(view: View, case: Case, acted: list[Acted]) -> None:
         pieces.text("p", t["case_words_lead"], "quiet")
 
     async def reveal() -> None:
+        if await telling.restricted(view, case.subject):  # since the page was opened
+            raise Declined("restricted_person")
         await view.look(case.subject, "complaint", case.id)
         keys = view.desk.appender.keys
         async with view.desk.pool.acquire(timeout=TIMEOUT_S) as connection:
@@ -156,8 +163,6 @@ def _undecided(case: Case) -> bool:
 async def _matching(view: View, case: Case) -> None:
     """Where it is not clear: the messages that it could be about, and none of them."""
     t = view.t
-    if not _undecided(case):
-        return
     pieces.text("h2", t["case_matching"])
     pieces.text("p", t["case_matching_" + case.match.value])
     offered = await _offered(view, case)

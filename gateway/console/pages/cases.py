@@ -61,7 +61,7 @@ async def _found(view: View, which: str) -> list[Case]:
 
 def _place(after: str) -> tuple[int, str] | None:
     at, _, last = after.partition(".")
-    return (int(at), last) if at.isdigit() and len(last) == 36 else None  # noqa: PLR2004 - a UUID
+    return (int(at), last) if at.isascii() and at.isdigit() and len(at) < 16 and len(last) == 36 else None  # noqa: PLR2004 - a UUID
 
 
 def _list(view: View, which: str, found: list[Case], rows: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from gateway.records.holds import Hold, Scope
 from gateway.records.partitions import lowest_id
 
 TIMEOUT_S = 2.0
+MOST_CAMPAIGN = 128
 FORMATS = {"csv": "CSV (Excel)", "jsonl": "JSON Lines"}
 
 
@@ -39,15 +40,18 @@ class _Fields:
         t, self._view = view.t, view
         every = {"": t["any"]} | {one: one for one in senders}
         self._sender = asking.choice(every, t["sender"], "")
-        self._campaign = pieces.field(t["campaign"], maxlength=128)
+        self._campaign = pieces.field(t["campaign"], maxlength=MOST_CAMPAIGN)
         self._who = pieces.field(t["who"], maxlength=40, autocomplete="off")
         self._since, self._until = asking.day_field(t["day_from"]), asking.day_field(t["day_until"])
 
     def asked(self) -> Asked:
         """As it was given. Raises Declined for nothing at all."""
+        campaign = self._campaign.value.strip()
+        if len(campaign) > MOST_CAMPAIGN or not (campaign or " ").isprintable():
+            raise Declined("form_wrong")
         found = Asked(
             sender=self._sender.value or None,
-            campaign=self._campaign.value.strip() or None,
+            campaign=campaign or None,
             subject=asking.who(self._view.desk, self._who.value),
             from_ms=asking.day_ms(self._view, self._since.value),
             until_ms=asking.day_ms(self._view, self._until.value, end=True),
@@ -115,7 +119,7 @@ async def _holds(view: View, senders: list[str]) -> None:
     table = pieces.table(columns, [_row(view, one) for one in reversed(found)], t["holds"], page=50)
     pieces.status_cells(table, "state")
     pieces.act_cells(table, "act")
-    table.on("act", lambda event: _release(view, int(event.args)))
+    table.on("act", lambda event: _release(view, event.args) if isinstance(event.args, int) else None)
 
 
 def _row(view: View, one: Hold) -> dict[str, Any]:

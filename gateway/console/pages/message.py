@@ -9,13 +9,11 @@ from uuid import UUID
 from nicegui import ui
 
 from gateway.console import pieces, telling
-from gateway.console.frame import Page, View
+from gateway.console.frame import Declined, Page, View
 from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.decision import Cause
-from gateway.contract.export import Person
 from gateway.contract.ids import mask
-from gateway.ledger.citing import Citing
 from gateway.ledger.sealing import Contents
 from gateway.records import cases, contents
 from gateway.records.cases import Filter
@@ -36,7 +34,7 @@ async def show(view: View) -> None:
         pieces.empty(t["message_unknown"])
         return
     await view.look(one.subject, "message", name)
-    restricted = await _restricted(view, one)
+    restricted = await telling.restricted(view, one.subject)
     _facts(view, one)
     with pieces.box("div", "pair"):
         with pieces.box("section", "panel"):
@@ -73,14 +71,6 @@ def _facts(view: View, one: Message) -> None:
         )
         if one.subject is not None:
             pieces.link(t("recipient_page", who=telling.short(one.subject)), f"/recipients/{one.subject.hex()}")
-
-
-async def _restricted(view: View, one: Message) -> bool:
-    """Whether its person asked for erasure: then what a law keeps is used for nothing."""
-    if one.subject is None:
-        return False
-    told = await Citing(view.desk.pool, view.desk.appender.keys).cite([], [one.subject])
-    return told.people.get(one.subject, Person()).restricted
 
 
 async def _permission(view: View, one: Message, *, restricted: bool) -> None:
@@ -141,6 +131,8 @@ def _text(view: View, one: Message, *, restricted: bool) -> None:
         pieces.text("p", t["text_lead"], "quiet")
 
     async def reveal() -> None:
+        if await telling.restricted(view, one.subject):  # since the page was opened
+            raise Declined("restricted_person")
         await view.look(one.subject, "text", one.id)
         found = await contents.contents(view.desk.pool, Contents(view.desk.appender.keys).open, [one.id])
         place.clear()

@@ -79,7 +79,7 @@ def _wanted(view: View) -> Wanted:
     """What the address asks for. Raises ValueError, Declined."""
     asked = {name: view.asked.get(name) or None for name in ASKED}
     return Wanted(
-        subject=None if asked["who"] is None else bytes.fromhex(asked["who"]),
+        subject=asking.subject(asked["who"]),
         client_ref=asked["ref"],
         campaign=asked["campaign"],
         sender=asked["sender"],
