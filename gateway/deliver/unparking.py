@@ -64,7 +64,7 @@ class Unparking:
         """Whether there may be more."""
         async with self._transaction() as conn:
             rows = await held.unpark(conn, scope, UNPARK_AT_ONCE)
-        _log.info("unparked", scope=scope, rows=rows)
+        _log.info("unparked", scope=scope.partition(":")[0], rows=rows)
         return rows == UNPARK_AT_ONCE
 
     async def _share(self, trickle: Trickle) -> bool:
@@ -80,7 +80,7 @@ class Unparking:
             going = [one for one, payload in rows if trickle.passes(bytes.fromhex(decode(Accepted, payload).subject))]
             gone = await held.unpark_these(conn, trickle.scope, going) if going else 0
         if gone:
-            _log.info("unparked", scope=trickle.scope, rows=gone)
+            _log.info("unparked", scope=trickle.scope.partition(":")[0], rows=gone)
         more = len(rows) == WALK_AT_ONCE
         self._walks[trickle.scope] = (
             walk._replace(after=rows[-1][0]) if more else Walk(trickle, None, now + WALK_AGAIN_S)

@@ -162,8 +162,8 @@ async def counts_of(conn: Connection, scope: str, now: int, floor: int = 0) -> C
 
 
 def floor_of(standing: registry.Breaker | None) -> int:
-    """The minute from which a scope is counted: the one after a person let it go on; 0 while nobody has to."""
-    if standing is None or standing.position == "open":
+    """The minute from which a scope is counted: the one after a person let it go on; 0 where it was never stopped."""
+    if standing is None or standing.position == "open" or standing.opened_at is None:
         return 0
     return int(standing.changed_at.timestamp() * 1000) // MINUTE_MS + 1
 

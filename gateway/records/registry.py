@@ -61,13 +61,15 @@ SET_BREAKER = """
 WITH act AS (
     INSERT INTO breaker_acts (scope, is_open, permille, acted_by, reason, figures, recorded)
     VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id, at
+), moved AS (
+    INSERT INTO breakers AS b (scope, is_open, permille, changed_by, reason, figures, changed_at, opened_at)
+    SELECT $1, $2, $3, $4, $5, $6, at, CASE WHEN $2 THEN at END FROM act
+    ON CONFLICT (scope) DO UPDATE SET is_open = $2, permille = $3, changed_by = $4, reason = $5,
+        figures = CASE WHEN $2 AND $3::smallint IS NULL THEN $6 ELSE b.figures END, changed_at = EXCLUDED.changed_at,
+        opened_at = CASE WHEN NOT $2 OR (b.is_open AND $3 IS NOT NULL) THEN b.opened_at ELSE EXCLUDED.changed_at END
+    WHERE $2 OR b.is_open
 )
-INSERT INTO breakers AS b (scope, is_open, permille, changed_by, reason, figures, changed_at, opened_at)
-SELECT $1, $2, $3, $4, $5, $6, at, CASE WHEN $2 THEN at END FROM act
-ON CONFLICT (scope) DO UPDATE SET is_open = $2, permille = $3, changed_by = $4, reason = $5,
-    figures = CASE WHEN $2 AND $3::smallint IS NULL THEN $6 ELSE b.figures END, changed_at = EXCLUDED.changed_at,
-    opened_at = CASE WHEN NOT $2 OR (b.is_open AND $3 IS NOT NULL) THEN b.opened_at ELSE EXCLUDED.changed_at END
-RETURNING (SELECT id FROM act)
+SELECT id FROM act
 """
 BREAKERS = """
 SELECT scope, is_open, permille, changed_by, reason, changed_at, figures, opened_at FROM breakers ORDER BY scope
@@ -182,7 +184,8 @@ async def set_breaker(
     """Stop a scope, stop it but for a share (`permille`), or let it go on; the number of the act.
 
     A person (or the evaluator, by name) and a reason are required, and kept for good. `recorded`: whether whoever acts
-    sees to the ledger.
+    sees to the ledger. Letting go on what is not stopped is an act that moves nothing: what is counted begins anew only
+    where somebody judged a stop.
     """
     if not by.strip() or not reason.strip():
         raise ValueError("a breaker moves only by somebody and for a reason")

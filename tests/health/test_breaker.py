@@ -310,6 +310,27 @@ async def test_a_scope_is_stopped_though_nobody_can_say_in_time_what_to_clean(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_letting_go_on_what_is_not_stopped_forgets_nothing(pool: Any, evaluator: Evaluator, world: World) -> None:
+    before = now_ms() // 60_000 - 30
+    await world.delivered(5_000, before)
+    await world.complained(30, before)
+    for scope in world.scopes:
+        await registry.set_breaker(pool, scope, is_open=False, by="li.lei", reason="just in case")
+    assert world.scope in (await look(pool, evaluator)).opened
+    for _ in range(2):
+        act = await registry.set_breaker(pool, world.scope, is_open=False, by="li.lei", reason="list cleaned")
+        await pool.execute(
+            "UPDATE breakers SET changed_at = changed_at - interval '1 hour' WHERE scope = $1", world.scope
+        )
+    standing = await world.position()
+    assert breakers.floor_of(standing) < now_ms() // 60_000 - 110, "closed twice, and counted from the first time"
+    async with pool.acquire() as conn:
+        kept = await breakers.acts(conn, world.scope, None, 10)
+    assert kept[0].id == act
+    assert [one.position for one in kept] == ["closed", "closed", "open", "closed"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_person_who_closes_while_it_counts_is_not_overruled(
     pool: Any, evaluator: Evaluator, world: World
 ) -> None:
