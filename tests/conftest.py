@@ -40,6 +40,7 @@ BUDGETS_S = {
     "ledger": 90,
     "health": 150,
     "contract": 120,
+    "writes": 120,
     "interop": 900,
     "browser": 360,
 }

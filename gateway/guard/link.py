@@ -62,6 +62,9 @@ class Link:
         self._waiting.append(future)
         try:
             await self._connection.send_packed_command(packed, check_health=False)
+        except RuntimeError:  # uvloop's word for a transport that ended, of which its reader does not know yet
+            self.drop()
+            raise LinkLost("closed") from None
         except BaseException:  # redis-py has closed the connection: a part may have been sent
             self.drop()
             raise

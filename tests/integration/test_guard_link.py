@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -103,3 +104,25 @@ async def test_tls_is_checked_against_the_named_authority(redis_url: str, tmp_pa
         await link.close()
         with pytest.raises(RedisError, match="CERTIFICATE_VERIFY_FAILED"):
             await open_link(address(f"rediss://127.0.0.1:{port}/0"))
+
+
+class Ended:
+    """A writer whose transport ended: what uvloop says to whoever writes before the reader has heard of it."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def writelines(self, _pieces: list[bytes]) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+
+async def test_a_transport_that_ended_unnoticed_is_an_outage(redis_url: str) -> None:
+    link = await open_link(address(redis_url))
+    assert await link.call(("PING",)) == b"PONG"
+    link._connection._writer = Ended(link._connection._writer)
+    with pytest.raises(LinkLost):
+        await link.call(("PING",))
+    assert link.lost
