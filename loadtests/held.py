@@ -5,7 +5,6 @@ every child and removes the home. The hold process is the real one, alone; a del
 simulated carrier. Exit status: 0; 1 when a gate is not reached and `--gate` was given; 2 when the run itself failed.
 """
 
-import argparse
 import asyncio
 import sys
 import time
@@ -18,7 +17,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import uvloop
 
 from gateway.contract.decision import Basis, Class
 from gateway.contract.ids import lane_of, new_id, subject_of
@@ -29,9 +27,9 @@ from gateway.records.held import Held
 from gateway.stream import Reader, Topics, encode
 from gateway.stream.codec import decode
 from loadtests import people
-from loadtests.bench import report
-from loadtests.figures import Figure, failed
+from loadtests.figures import Figure
 from loadtests.meter import rss_mb
+from loadtests.rows import command
 from loadtests.say import Teller
 from loadtests.stack import Stack
 
@@ -248,22 +246,15 @@ def figures(few: Found, many: Found) -> list[Figure]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.held", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="messages that wait")
-    parser.add_argument("--gate", action="store_true", help="exit 1 when a gate is not reached")
-    chosen = parser.parse_args(words)
-    teller = Teller()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(Bench(chosen.rows, teller).run())
-    except KeyboardInterrupt:
-        teller.step("interrupted")
-        return 2
-    except (RuntimeError, OSError, TimeoutError, asyncpg.PostgresError, httpx.HTTPError) as fault:
-        teller.step(f"the bench failed: {type(fault).__name__}: {fault}")
-        return 2
-    print(report(found, f"{chosen.rows:,} messages held"))
-    return 1 if chosen.gate and failed(found) else 0
+    return command(
+        "loadtests.held",
+        __doc__,
+        lambda rows, teller: Bench(rows, teller).run(),
+        rows=1_000_000,
+        told="messages that wait",
+        title="messages held",
+        words=words,
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ The gate is CPU a row of the records process, PostgreSQL and Kafka together: 100
 two cores, however busy the machine is meanwhile. Rows a second are printed beside it, for a quiet one.
 """
 
-import argparse
 import asyncio
 import sys
 import time
@@ -18,7 +17,6 @@ from itertools import islice
 from statistics import median
 
 import asyncpg
-import uvloop
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Basis, Class, Status
@@ -36,9 +34,9 @@ from gateway.records.timeline import STATUS_NUMBERS, Entry
 from gateway.rules.pack import load
 from gateway.stream import Producer, Topics, encode
 from loadtests import people
-from loadtests.bench import report
-from loadtests.figures import Figure, failed
+from loadtests.figures import Figure
 from loadtests.meter import Meter, rss_mb
+from loadtests.rows import command
 from loadtests.say import Teller
 from loadtests.stack import Stack
 
@@ -250,22 +248,15 @@ def _row(one: Accepted, origin: int) -> tuple[object, ...]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.records", description=__doc__)
-    parser.add_argument("--rows", type=int, default=500_000, help="messages in the backlog")
-    parser.add_argument("--gate", action="store_true", help="exit 1 when a gate is not reached")
-    chosen = parser.parse_args(words)
-    teller = Teller()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(Bench(chosen.rows, teller).run())
-    except KeyboardInterrupt:
-        teller.step("interrupted")
-        return 2
-    except (RuntimeError, OSError, TimeoutError, asyncpg.PostgresError) as fault:
-        teller.step(f"the bench failed: {type(fault).__name__}: {fault}")
-        return 2
-    print(report(found, f"{chosen.rows:,} messages archived"))
-    return 1 if chosen.gate and failed(found) else 0
+    return command(
+        "loadtests.records",
+        __doc__,
+        lambda rows, teller: Bench(rows, teller).run(),
+        rows=500_000,
+        told="messages in the backlog",
+        title="messages archived",
+        words=words,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from nicegui import Client, ui
@@ -28,8 +28,10 @@ from gateway.contract.console import May, Session
 from gateway.ledger.appender import LedgerUnavailable
 from gateway.ledger.events import SYSTEM
 from gateway.records import users
-from gateway.records.connection import AWAY
+from gateway.records.connection import AWAY, Connection
 
+T = TypeVar("T")
+TIMEOUT_S = 2.0
 ZONE = "Asia/Shanghai"
 ZONES = ("Asia/Shanghai", "Asia/Hong_Kong", "Asia/Tokyo", "Asia/Singapore", "UTC", "Europe/London", "America/New_York")
 THEMES: Mapping[str | None, bool | None] = {None: None, "light": False, "dark": True}
@@ -143,6 +145,31 @@ class View:
                 bar.set_visibility(True)
 
         ui.timer(every_s, again, immediate=False)
+
+    async def listing(
+        self,
+        every_s: float,
+        read: Callable[[Connection], Awaitable[list[T]]],
+        row: "Callable[[View, T], dict[str, Any]]",
+        draw: "Callable[[View, list[T], list[dict[str, Any]]], None]",
+    ) -> None:
+        """A list that is read again and again, and drawn anew where what it says of its rows has changed."""
+        place = pieces.box("div")
+        shown: list[dict[str, Any]] = []
+
+        async def refresh() -> None:
+            async with self.desk.pool.acquire(timeout=TIMEOUT_S) as connection:
+                found = await read(connection)
+            rows = [row(self, one) for one in found]
+            if rows == shown and place.default_slot.children:
+                return
+            shown[:] = rows
+            place.clear()
+            with place:
+                draw(self, found, rows)
+
+        await refresh()
+        self.repeat(every_s, refresh)
 
     def say(self, key: str) -> None:
         """Something did not work: shown, and read out, until it is dismissed."""

@@ -15,7 +15,6 @@ What nobody can read is a dead letter; what is older than contents are kept, or 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +22,12 @@ from typing import Any
 from asyncpg import Pool
 
 from gateway.records import contents, partitions, settlement
-from gateway.records.connection import AWAY, Connection
+from gateway.records.connection import Connection
 from gateway.records.contents import Seal
 from gateway.records.gathering import Batch
 from gateway.records.offsets import Offsets
-from gateway.stream import KafkaError, Producer, Reader, Topics, bury
+from gateway.records.tenure import pause, turns
+from gateway.stream import Producer, Reader, Topics, bury
 from gateway.telemetry import ARCHIVE_AGE, ARCHIVE_SECONDS, ARCHIVED, logger
 
 log = logger("records")
@@ -41,8 +41,6 @@ MOST_RECORDS = 10_000
 MOST_BYTES = 16 << 20
 DEADLINE_S = 30.0
 STANDBY_S = 1.0
-BACKOFF_S = (0.2, 5.0)
-OUTAGES = (*AWAY, KafkaError)
 _SESSION = "SET jit = off; SET idle_in_transaction_session_timeout = '30s'"
 
 
@@ -82,23 +80,9 @@ class Archive:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Archive until `stop`, store what was read, return. Outages are waited out; other faults too, loudly."""
-        self._stop, delay_s = stop, BACKOFF_S[0]
+        self._stop = stop
         try:
-            while not stop.is_set():
-                began = time.monotonic()
-                try:
-                    async with self._pool.acquire(timeout=DEADLINE_S) as conn:
-                        await self._stand(conn)
-                    continue
-                except OUTAGES as fault:
-                    log.warning("archive_waits", error=type(fault).__name__)
-                except Exception as fault:
-                    log.exception("archive_failed", error=type(fault).__name__)
-                if time.monotonic() - began > 10 * BACKOFF_S[1]:
-                    delay_s = BACKOFF_S[0]
-                self._report()
-                await self._pause(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-                delay_s = min(delay_s * 2, BACKOFF_S[1])
+            await turns(self._pool, stop, self._stand, log=log, name="archive", away=self._report)
         finally:
             await asyncio.gather(self._reader.stop(), return_exceptions=True)
 
@@ -112,14 +96,7 @@ class Archive:
             await self._tenure(conn)
         else:
             self._oldest_ms = 0
-            await self._pause(STANDBY_S)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
+            await pause(self._stop, STANDBY_S)
 
     async def _tenure(self, conn: Connection) -> None:
         """Read and store on this connection until stopped or anything fails; one batch fills while another goes."""

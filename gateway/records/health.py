@@ -113,12 +113,6 @@ class Tally(NamedTuple):
     complaints: int = 0
     unsubscribes: int = 0
 
-    def __add__(self, other: object) -> Tally:
-        """The sum of two."""
-        if not isinstance(other, Tally):
-            return NotImplemented
-        return Tally(*(one + another for one, another in zip(self, other, strict=True)))
-
 
 class Windows(NamedTuple):
     """A scope's tallies: over the last 24 whole hours and the present one; over the last 30 whole days and today."""

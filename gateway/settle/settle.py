@@ -13,7 +13,6 @@ connection; further processes stand by), two Kafka readers, and everything betwe
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Container, Coroutine
 from typing import Any
@@ -24,8 +23,9 @@ from gateway.guard import Guard, GuardUnavailable
 from gateway.intake import Intake
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.records import partitions, settlement, subscriptions
-from gateway.records.connection import AWAY, Connection
+from gateway.records.connection import Connection
 from gateway.records.offsets import Offsets
+from gateway.records.tenure import OUTAGES, pause, turns
 from gateway.settle.answering import Answering
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
@@ -38,7 +38,7 @@ from gateway.settle.replies import Replies
 from gateway.settle.silence import Silence
 from gateway.settle.tending import Tending
 from gateway.settle.withdrawals import Withdrawals
-from gateway.stream import KafkaError, Producer, Reader, Topics, bury
+from gateway.stream import Producer, Reader, Topics, bury
 from gateway.telemetry import ORPHANS, SETTLE_BATCH, SETTLE_SECONDS, logger
 
 log = logger("settle")
@@ -52,8 +52,6 @@ DEADLINE_S = 30.0
 STANDBY_S = 1.0
 AGAIN_S = 1.0
 DEBTS_S = 5.0
-BACKOFF_S = (0.2, 5.0)
-OUTAGES = (*AWAY, KafkaError)
 
 
 def wall_ms() -> int:
@@ -110,36 +108,20 @@ class Settle:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop`, write what was read, return. Outages are waited out; other faults too, loudly."""
-        self._stop, delay_s = stop, BACKOFF_S[0]
+        self._stop = stop
         try:
-            while not stop.is_set():
-                began = time.monotonic()
-                try:
-                    async with self._pool.acquire(timeout=DEADLINE_S) as conn:
-                        async with asyncio.timeout(DEADLINE_S):
-                            mine = await settlement.prepare(conn)
-                        if mine:
-                            await self._tenure(conn)
-                        else:
-                            await self._pause(STANDBY_S)
-                    continue
-                except OUTAGES as fault:
-                    log.warning("settle_waits", error=type(fault).__name__)
-                except Exception as fault:
-                    log.exception("settle_failed", error=type(fault).__name__)
-                if time.monotonic() - began > 10 * BACKOFF_S[1]:
-                    delay_s = BACKOFF_S[0]
-                await self._pause(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-                delay_s = min(delay_s * 2, BACKOFF_S[1])
+            await turns(self._pool, stop, self._stand, log=log, name="settle")
         finally:
             await asyncio.gather(self._records.stop(), self._replies.stop(), return_exceptions=True)
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
+    async def _stand(self, conn: Connection) -> None:
+        """Settle if nobody else does, else wait a moment."""
+        async with asyncio.timeout(DEADLINE_S):
+            mine = await settlement.prepare(conn)
+        if mine:
+            await self._tenure(conn)
+        else:
+            await pause(self._stop, STANDBY_S)
 
     async def _tenure(self, conn: Connection) -> None:
         """Settle on this connection until stopped or anything fails."""

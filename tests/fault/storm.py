@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -230,20 +230,22 @@ class Storm:
 
     async def drained(self) -> dict[str, str]:
         """The status of every message, once each has a last one."""
-        connection = await asyncpg.connect(self.parts["postgres"].endpoint)
-        query = "SELECT id::text, status_word(status) AS word FROM messages WHERE client_ref = $1"
-        until = time.monotonic() + DRAIN_S
-        try:
-            while True:
-                ends = {row["id"]: row["word"] for row in await connection.fetch(query, self.ref)}
-                waiting = [one for one in self.accepted.values() if ends.get(one) not in FINAL]
-                if not waiting:
-                    return ends
-                if time.monotonic() > until:
-                    return ends
-                await asyncio.sleep(0.5)
-        finally:
-            await connection.close()
+        return await drained(self.parts["postgres"].endpoint, self.ref, self.accepted.values(), DRAIN_S)
+
+
+async def drained(database_url: str, ref: str, ids: Collection[str], within_s: float) -> dict[str, str]:
+    """The status of every message of a `client_ref`, once each of these ids has a last one, or the time is over."""
+    connection = await asyncpg.connect(database_url)
+    query = "SELECT id::text, status_word(status) AS word FROM messages WHERE client_ref = $1"
+    until = time.monotonic() + within_s
+    try:
+        while True:
+            ends = {row["id"]: row["word"] for row in await connection.fetch(query, ref)}
+            if time.monotonic() > until or all(ends.get(one) in FINAL for one in ids):
+                return ends
+            await asyncio.sleep(0.5)
+    finally:
+        await connection.close()
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 from agreement import agreement
 from gateway_rig import Gateway, at, gateway, numbers, shipping
 from http_carrier import Carrier, carrier
-from storm import FINAL, reconcile
+from storm import drained, reconcile
 from tripwire import Between, Write, commits, commits_offset, produces, runs, states, tripwires
 
 from gateway.guard import Guard
@@ -353,7 +352,7 @@ async def test_a_write_that_errs_leaves_nothing_wrong(world: World, name: str, a
 async def test_nothing_was_lost_doubled_or_sent_after_an_opt_out(world: World) -> None:
     """After all of them: each message once or not at all, as its row says."""
     assert len(world.accepted) > len(TABLE) * EACH // 2
-    found = reconcile(world, await drained(world))  # type: ignore[arg-type]
+    found = reconcile(world, await drained(world.database_url, world.ref, world.accepted.values(), DRAIN_S))  # type: ignore[arg-type]
     print(f"fault table: {found}")
     assert set(found.over) == set(world.refunded)
     assert set(found.contradicted) == set(world.refunded.values()), "submitted, and rejected by a receipt"
@@ -369,17 +368,3 @@ async def test_nothing_was_lost_doubled_or_sent_after_an_opt_out(world: World) -
         await agreement(world.database_url, guard)
     finally:
         await guard.close()
-
-
-async def drained(world: World) -> dict[str, str]:
-    connection = await asyncpg.connect(world.database_url)
-    query = "SELECT id::text, status_word(status) AS word FROM messages WHERE client_ref = $1"
-    until = time.monotonic() + DRAIN_S
-    try:
-        while True:
-            ends = {row["id"]: row["word"] for row in await connection.fetch(query, world.ref)}
-            if time.monotonic() > until or all(ends.get(one) in FINAL for one in world.accepted.values()):
-                return ends
-            await asyncio.sleep(0.2)
-    finally:
-        await connection.close()

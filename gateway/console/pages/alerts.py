@@ -11,30 +11,15 @@ from gateway.records.alerts import Raised
 
 MOST = 200
 REFRESH_S = 5.0
-TIMEOUT_S = 2.0
 
 
 async def show(view: View) -> None:
     """Build the page."""
     pieces.text("p", view.t["alerts_lead"])
-    place = pieces.box("div")
-    shown: list[dict[str, Any]] = []
-
-    async def refresh() -> None:
-        async with view.desk.pool.acquire(timeout=TIMEOUT_S) as connection:
-            rows = [_row(view, one) for one in await alerts.latest(connection, limit=MOST)]
-        if rows == shown and place.default_slot.children:
-            return
-        shown[:] = rows
-        place.clear()
-        with place:
-            _list(view, rows)
-
-    await refresh()
-    view.repeat(REFRESH_S, refresh)
+    await view.listing(REFRESH_S, lambda connection: alerts.latest(connection, limit=MOST), _row, _list)
 
 
-def _list(view: View, rows: list[dict[str, Any]]) -> None:
+def _list(view: View, _found: list[Raised], rows: list[dict[str, Any]]) -> None:
     t = view.t
     if not rows:
         pieces.empty(t["alerts_none"])

@@ -14,8 +14,8 @@ from nicegui import ui
 
 from gateway.console import asking, pieces, telling
 from gateway.console.desk import means_of
-from gateway.console.frame import Declined, Page, View
-from gateway.console.pages.cases import MATCHES, TIMEOUT_S, standing
+from gateway.console.frame import TIMEOUT_S, Declined, Page, View
+from gateway.console.pages.cases import MATCHES, standing
 from gateway.contract.complaint import OUTCOMES, CaseState, Matching
 from gateway.contract.console import May
 from gateway.contract.ids import mask

@@ -9,10 +9,10 @@ from gateway.contract.complaint import CaseState, Matching
 from gateway.contract.console import May
 from gateway.records import cases
 from gateway.records.cases import Case, Filter
+from gateway.records.connection import Connection
 
 WHICH = ("waiting", "queue", "all")
 PAGE_ROWS = 50
-TIMEOUT_S = 2.0
 MATCHES = {Matching.MATCHED: "good", Matching.AMBIGUOUS: "warn", Matching.UNMATCHED: "warn"}
 REFRESH_S = 5.0
 
@@ -24,21 +24,12 @@ async def show(view: View) -> None:
     which = which if which in WHICH else WHICH[0]
     pieces.text("p", t("cases_lead", h=view.desk.answer_h))
     tabs(view, f"/cases?which={which}")
-    place = pieces.box("div")
-    shown: list[dict[str, Any]] = []
-
-    async def refresh() -> None:
-        found = await _found(view, which)
-        rows = [row(view, one) for one in found]
-        if rows == shown and place.default_slot.children:
-            return
-        shown[:] = rows
-        place.clear()
-        with place:
-            _list(view, which, found, rows)
-
-    await refresh()
-    view.repeat(REFRESH_S, refresh)
+    await view.listing(
+        REFRESH_S,
+        lambda connection: _found(connection, which, view.asked.get("after", "")),
+        row,
+        lambda _, found, rows: _list(view, which, found, rows),
+    )
 
 
 def tabs(view: View, here: str) -> None:
@@ -51,12 +42,10 @@ def tabs(view: View, here: str) -> None:
             pieces.text("a", said, href=path, **({"aria-current": "page"} if path == here else {}))
 
 
-async def _found(view: View, which: str) -> list[Case]:
-    async with view.desk.pool.acquire(timeout=TIMEOUT_S) as connection:
-        if which == "waiting":
-            return await cases.waiting(connection)
-        place = _place(view.asked.get("after", ""))
-        return await cases.page(connection, Filter(queue=which == "queue"), PAGE_ROWS, place)
+async def _found(connection: Connection, which: str, after: str) -> list[Case]:
+    if which == "waiting":
+        return await cases.waiting(connection)
+    return await cases.page(connection, Filter(queue=which == "queue"), PAGE_ROWS, _place(after))
 
 
 def _place(after: str) -> tuple[int, str] | None:

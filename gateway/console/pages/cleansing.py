@@ -11,8 +11,8 @@ from uuid import UUID
 from nicegui import ui
 
 from gateway.console import asking, figures, pieces, telling
-from gateway.console.frame import Declined, Page, View
-from gateway.console.pages.cleansings import REFRESH_S, TIMEOUT_S, TONES, why
+from gateway.console.frame import TIMEOUT_S, Declined, Page, View
+from gateway.console.pages.cleansings import REFRESH_S, TONES, why
 from gateway.contract.console import May
 from gateway.records import cleansing
 from gateway.records.cleansing import Job

@@ -5,12 +5,11 @@ import time
 from typing import Any
 
 from gateway.console import asking, figures, pieces, telling
-from gateway.console.frame import Declined, Page, View
+from gateway.console.frame import TIMEOUT_S, Declined, Page, View
 from gateway.contract.console import May
 from gateway.records import cleansing
 from gateway.records.cleansing import PERIOD_DAYS, SCOPES, Job
 
-TIMEOUT_S = 2.0
 REFRESH_S = 2.0
 DAY_MS = 86_400_000
 MOST_MONTHS = 120
@@ -24,24 +23,10 @@ async def show(view: View) -> None:
     if view.may(May.CLEANSE):
         with pieces.box("div", "line"):
             pieces.button(t["cleansing_ask"], lambda: _ask(view))
-    place = pieces.box("div")
-    shown: list[dict[str, Any]] = []
-
-    async def refresh() -> None:
-        async with view.desk.pool.acquire(timeout=TIMEOUT_S) as connection:
-            rows = [_row(view, one) for one in await cleansing.listed(connection)]
-        if rows == shown and place.default_slot.children:
-            return
-        shown[:] = rows
-        place.clear()
-        with place:
-            _list(view, rows)
-
-    await refresh()
-    view.repeat(REFRESH_S, refresh)
+    await view.listing(REFRESH_S, cleansing.listed, _row, _list)
 
 
-def _list(view: View, rows: list[dict[str, Any]]) -> None:
+def _list(view: View, _found: list[Job], rows: list[dict[str, Any]]) -> None:
     t = view.t
     if not rows:
         pieces.empty(t["cleansing_none"])

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from gateway.console import asking, pieces, telling
-from gateway.console.frame import Declined, Page, View
+from gateway.console.frame import TIMEOUT_S, Declined, Page, View
 from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.export import Asked
@@ -17,7 +17,6 @@ from gateway.records import holds, registry
 from gateway.records.holds import Hold, Scope
 from gateway.records.partitions import lowest_id
 
-TIMEOUT_S = 2.0
 MOST_CAMPAIGN = 128
 FORMATS = {"csv": "CSV (Excel)", "jsonl": "JSON Lines"}
 

@@ -10,8 +10,8 @@ from nicegui import ui
 
 from gateway.console import asking, pieces
 from gateway.console.desk import zone_of
-from gateway.console.frame import Declined, Page, View
-from gateway.console.pages.cases import TIMEOUT_S, tabs
+from gateway.console.frame import TIMEOUT_S, Declined, Page, View
+from gateway.console.pages.cases import tabs
 from gateway.contract.complaint import SOURCES
 from gateway.contract.console import May
 from gateway.records import figures
