@@ -114,15 +114,19 @@ async def counted(means: Means, work: Work) -> tuple[Counts, bytes]:
     """How many are in which category, for which reasons and with which outcome, and a digest of who is where."""
     async with means.pool.acquire() as conn:
         found = await cleansing_people.counts(conn, work)
-    categories, why, outcomes = Counter[str](), Counter[str](), Counter[str]()
+    categories, why, outcomes = Counter[int](), Counter[int](), Counter[int]()
     for category, mask, outcome, n in found:
         if category is not None:
-            categories[Category(category).word] += n
+            categories[category] += n
         for one in reasons_of(mask):
-            why[one.word] += n
+            why[one] += n
         if outcome is not None:
-            outcomes[OUTCOMES[outcome]] += n
-    counts = {"categories": dict(categories), "reasons": dict(why), "outcomes": dict(outcomes)}
+            outcomes[outcome] += n
+    counts = {
+        "categories": {Category(one).word: n for one, n in sorted(categories.items())},
+        "reasons": {Category(one).word: n for one, n in sorted(why.items())},
+        "outcomes": {OUTCOMES[one]: n for one, n in sorted(outcomes.items())},
+    }
     return counts, await _digest(means, work)
 
 
