@@ -28,7 +28,7 @@ cleanse = typer.Typer(
 
     Examples:
 
-        assent cleanse campaign:double11 --by 'Li Lei' --reason 'the breaker opened'
+        assent cleanse campaign:acme/double11 --by 'Li Lei' --reason 'the breaker opened'
 
         assent cleanse apply ID --by 'Li Lei' --reason 'as agreed with compliance'
 
@@ -43,7 +43,9 @@ Why = Annotated[str, typer.Option(help="Why; it is recorded.")]
 
 @cleanse.command("preview")
 def preview(
-    scope: Annotated[str, typer.Argument(help="`campaign:x`, `list_source:x`, `sender:acme` or `port:1069…`")],
+    scope: Annotated[
+        str, typer.Argument(help="`campaign:acme/x`, `list_source:acme/x`, `sender:acme` or `port:1069…`")
+    ],
     by: By,
     reason: Why,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Whose messages: of so many days.")] = 180,
@@ -57,7 +59,7 @@ def preview(
 
     Examples:
 
-        assent cleanse campaign:double11 --by 'Li Lei' --reason 'the breaker opened'
+        assent cleanse campaign:acme/double11 --by 'Li Lei' --reason 'the breaker opened'
 
         assent cleanse preview list_source:fair-2025 --months 3 --by 'Li Lei' --reason 'the yearly look'
     """

@@ -37,7 +37,7 @@ SUPPRESSED, QUEUED, STOOD, LIFTED, KEPT = 1, 2, 3, 4, 5
 OUTCOMES = {SUPPRESSED: "suppressed", QUEUED: "queued", STOOD: "stood", LIFTED: "lifted", KEPT: "kept"}
 """What was done about a person. queued: they get no marketing of the sender and wait to be asked; stood: the same was
 suppressed before; kept: what stands now is not this job's, so it was not lifted."""
-SCOPES = r"^(sender:[a-z0-9][a-z0-9_-]{0,31}|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,128})$"
+SCOPES = r"^(sender:[a-z0-9][a-z0-9_-]{0,31}|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,161})$"
 """What is a list; a class or everything is none."""
 
 _COLUMNS = f"""
@@ -153,6 +153,7 @@ async def ask(
     conn: Connection, scope: str, *, since_ms: int, until_ms: int, months: int | None, by: str, reason: str
 ) -> Job:
     """A new job; settle begins with it within seconds."""
+    _said(by, reason)
     name = UUID(new_id(0))
     await conn.execute(_ASK, name, scope, min(since_ms, until_ms), until_ms, months, by, reason, None)
     made = await get(conn, name)
@@ -223,13 +224,20 @@ async def people(
 
 async def apply(conn: Connection, name: UUID, choices: Mapping[Category, Choice], *, by: str, reason: str) -> bool:
     """Let it be done, by `rules.cleansing.chosen`; False where the job is not ready, or has been for too long."""
+    _said(by, reason)
     told = orjson.dumps({category.word: choice.value for category, choice in choices.items()}).decode()
     return (await conn.execute(_APPLY, name, told, by, reason)).endswith(" 1")
 
 
 async def undo(conn: Connection, name: UUID, *, by: str, reason: str) -> bool:
     """Let it be undone; False where the job is not applied, or was a day ago."""
+    _said(by, reason)
     return (await conn.execute(_UNDO, name, by, reason)).endswith(" 1")
+
+
+def _said(by: str, reason: str) -> None:
+    if not by.strip() or not reason.strip():
+        raise ValueError("a list is cleansed only by somebody and for a reason")
 
 
 def _job(row: Record) -> Job:

@@ -10,16 +10,19 @@ from typing import NamedTuple
 
 from gateway.contract.decision import Basis, Cause, Status
 from gateway.contract.health import Act
+from gateway.contract.scope import part
 from gateway.records.cleansing_people import STEP_S, Work
 from gateway.records.connection import Connection
 from gateway.records.partitions import DAY_MS, lowest_id
 from gateway.records.timeline import CAUSE_NUMBERS, STATUS_NUMBERS
 
+HOUR_MS = 3_600_000
 BOUND_MS = DAY_MS
 """How much earlier than its acceptance a message's id may have been made: as long as a key is bound to it."""
 REFUSING = ["refusal", "keep"]
 _COLUMN = {"campaign": "campaign", "list_source": "list_source", "sender": "sender", "port": "port"}
-_NEXT = "SELECT min(minute) FROM outcome_minutes WHERE minute >= $1 AND minute <= $2 AND origin = ANY($3::int[])"
+_NEXT = "SELECT min(hour) FROM outcome_hours WHERE hour >= $1 AND hour <= $2 AND origin = ANY($3::int[])"
+"""Hours are kept as long as messages are; minutes only as long as a rolling month needs them."""
 _GATHER = """
 WITH found AS (
     SELECT m.subject, o.sender, bool_or(o.consent) AS on_consent, min(m.accepted_at) AS first_at
@@ -69,23 +72,27 @@ class Receipts(NamedTuple):
 
 
 async def origins(conn: Connection, scope: str) -> list[Origin]:
-    """Everything that messages of a scope have in common."""
+    """Everything that messages of a scope have in common: of all that a breaker of this scope stops."""
     kind, _, name = scope.partition(":")
+    own = part(scope)
     found = await conn.fetch(
-        f"SELECT id, sender, purpose, class, basis FROM message_origins WHERE {_COLUMN[kind]} = $1 ORDER BY id",  # noqa: S608 - one of four names
+        f"SELECT id, sender, purpose, class, basis FROM message_origins "  # noqa: S608 - one of four names
+        f"WHERE {_COLUMN[kind]} = $1 OR (sender = $2 AND {_COLUMN[kind]} = $3) ORDER BY id",
         name,
+        own.sender,
+        own.name,
     )
     return [Origin(*row) for row in found]
 
 
 async def following(conn: Connection, found: Sequence[Origin], from_ms: int, to_ms: int) -> int | None:
-    """From which time on (Unix ms) ids of these messages may have been made, as far as the minute buckets know.
+    """From which time on (Unix ms) ids of these messages may have been made, as far as the hours' buckets know.
 
     None: none was accepted from `from_ms` to `to_ms`.
     """
     numbers = [one.id for one in found]
-    minute = await conn.fetchval(_NEXT, from_ms // 60_000, to_ms // 60_000, numbers, timeout=STEP_S)
-    return None if minute is None else minute * 60_000 - BOUND_MS
+    hour = await conn.fetchval(_NEXT, from_ms // HOUR_MS, to_ms // HOUR_MS, numbers, timeout=STEP_S)
+    return None if hour is None else hour * HOUR_MS - BOUND_MS
 
 
 async def gather(conn: Connection, work: Work, found: Sequence[Origin], from_ms: int, to_ms: int) -> int:

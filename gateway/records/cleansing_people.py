@@ -14,6 +14,7 @@ from uuid import UUID
 
 import orjson
 
+from gateway.records.cleansing import QUEUED, SUPPRESSED
 from gateway.records.connection import Connection
 
 LEASE = "interval '60 seconds'"
@@ -47,6 +48,14 @@ WHERE cleansing = $1 AND (subject, sender) > ($2, $3) AND ($4::smallint[] IS NUL
     AND ($5::smallint[] IS NULL OR outcome = ANY($5))
 ORDER BY subject, sender LIMIT $6
 """
+_IN_ORDER = """
+SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off
+"""
+"""Nobody has counted a list that was just gathered, and PostgreSQL takes it for a few rows: it would fetch and sort all
+the rest of it for every page, which makes a list of a million a thousand times as dear as it is."""
+_AS_EVER = """
+SET LOCAL enable_bitmapscan TO DEFAULT; SET LOCAL enable_sort TO DEFAULT; SET LOCAL enable_incremental_sort TO DEFAULT
+"""
 _DIVIDED = """
 UPDATE cleansing_people p SET category = u.category, reasons = u.reasons
 FROM unnest($2::bytea[], $3::text[], $4::smallint[], $5::smallint[]) AS u(subject, sender, category, reasons)
@@ -66,6 +75,25 @@ ON CONFLICT (subject, sender) DO NOTHING
 _UNQUEUE = """
 DELETE FROM repermissions r USING unnest($2::bytea[], $3::text[]) AS u(subject, sender)
 WHERE r.cleansing = $1 AND r.subject = u.subject AND r.sender = u.sender
+"""
+_LOCK = 0x41535345_0018
+_RELYING = """
+SELECT k.id, k.choices, p.subject, p.sender, p.on_consent, p.first_at, p.category, p.reasons, p.outcome, p.entry
+FROM cleansing_people p JOIN cleansings k ON k.id = p.cleansing
+WHERE p.subject = ANY($2::bytea[]) AND p.cleansing <> $1 AND p.entry IS NULL AND p.outcome IS NOT NULL
+    AND k.state IN ('applying', 'applied')
+ORDER BY k.made_at, k.id
+"""
+_HAND_OVER = """
+WITH given AS (
+    SELECT * FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::smallint[], $6::bigint[])
+        AS u(heir, subject, sender, outcome, entry)
+), rows AS (
+    UPDATE cleansing_people p SET outcome = u.outcome, entry = u.entry FROM given u
+    WHERE p.cleansing = u.heir AND p.subject = u.subject AND p.sender = u.sender
+)
+UPDATE repermissions r SET cleansing = u.heir FROM given u
+WHERE r.cleansing = $1 AND r.subject = u.subject AND r.sender = u.sender AND u.outcome = $7
 """
 _COUNTS = """
 SELECT category, reasons, outcome, count(*) AS n FROM cleansing_people WHERE cleansing = $1 GROUP BY 1, 2, 3
@@ -110,6 +138,14 @@ class Row(NamedTuple):
     def place(self) -> bytes:
         """Where a page that ends with this row ends."""
         return self.subject + self.sender.encode()
+
+
+class Relying(NamedTuple):
+    """A person of another cleansing that is in force and found what it wanted standing already."""
+
+    cleansing: UUID
+    choices: dict[str, str]
+    row: Row
 
 
 class LeaseLost(Exception):  # noqa: N818 - it says what happened
@@ -180,7 +216,10 @@ async def page(
     subject, sender = place[:16], place[16:].decode()
     of = None if categories is None else list(categories)
     having = None if outcomes is None else list(outcomes)
-    rows = await conn.fetch(_PAGE, work.id, subject, sender, of, having, limit, timeout=STEP_S)
+    async with conn.transaction():
+        await conn.execute(_IN_ORDER)
+        rows = await conn.fetch(_PAGE, work.id, subject, sender, of, having, limit, timeout=STEP_S)
+        await conn.execute(_AS_EVER)
     return [Row(*row) for row in rows]
 
 
@@ -210,6 +249,27 @@ async def queue(conn: Connection, work: Work, waiting: Sequence[tuple[Row, int |
 async def unqueue(conn: Connection, work: Work, found: Sequence[Row]) -> None:
     """These people wait no longer because of this job."""
     await conn.execute(_UNQUEUE, work.id, [one.subject for one in found], [one.sender for one in found])
+
+
+async def in_turn(conn: Connection) -> None:
+    """Nobody else suppresses or lifts a page of people until this transaction ends."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK, timeout=STEP_S)
+
+
+async def relying(conn: Connection, work: Work, subjects: Sequence[bytes]) -> list[Relying]:
+    """Who of these people is on other lists that relied on what stood already, the oldest list first."""
+    rows = await conn.fetch(_RELYING, work.id, list(subjects), timeout=STEP_S)
+    return [Relying(row["id"], orjson.loads(row["choices"] or "{}"), Row(*tuple(row)[2:])) for row in rows]
+
+
+async def hand_over(conn: Connection, work: Work, heirs: Sequence[tuple[Row, Relying]]) -> None:
+    """What stands by this job's events stands by those of the others from now on: undoing them lifts it."""
+    if heirs:
+        given = [
+            (other.cleansing, *row[:2], QUEUED if other.row.outcome == QUEUED else SUPPRESSED, row.entry)
+            for row, other in heirs
+        ]
+        await conn.execute(_HAND_OVER, work.id, *map(list, zip(*given, strict=True)), QUEUED)
 
 
 async def counts(conn: Connection, work: Work) -> list[tuple[int | None, int, int | None, int]]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,13 +19,15 @@ from gateway.guard import Ask, Guard, Mode
 from gateway.ledger import events
 from gateway.ledger.appender import Appender
 from gateway.ledger.keys import Keys
-from gateway.records import cleansing
+from gateway.records import cleansing, partitions, settlement
 from gateway.records.cleansing import Job
 from gateway.records.partitions import DAY_MS, lowest_id
+from gateway.records.settlement import Minute
 from gateway.rules.cleansing import Category, Choice, chosen
 from gateway.rules.pack import load
 from gateway.rules.plan import plan
 from gateway.settle.cleansing.working import Cleansing
+from gateway.settle.tending import MINUTES_DAYS
 
 KEYS = Keys(b"m" * 32, b"p" * 32)
 CN = load("cn")
@@ -68,7 +71,7 @@ class Lists:
         return found
 
     async def sent(self, origin: int, rows: Iterable[tuple[bytes, int, int, int]]) -> None:
-        """Messages: subject, Unix ms, status, cause; with their minutes, as settle counts them."""
+        """Messages: subject, Unix ms, status, cause; with their buckets, as settle counts and tending leaves them."""
         rows = list(rows)
         async with self.pool.acquire() as conn:
             await conn.copy_records_to_table(
@@ -79,10 +82,9 @@ class Lists:
                     for subject, at, status, cause in rows
                 ],
             )
-            await conn.executemany(
-                "INSERT INTO outcome_minutes VALUES ($1, $2, '', 2, 0, 1) ON CONFLICT DO NOTHING",
-                sorted({(at // 60_000, origin) for _, at, _, _ in rows}),
-            )
+            changes = Counter(Minute(at // 60_000, origin, "", 2, 0) for _, at, _, _ in rows)
+            await settlement.count(conn, changes)
+            await partitions.drop_buckets_before(conn, "minute", days_ago(MINUTES_DAYS) // 60_000)
 
     async def sent_many(self, origin: int, n: int, at_ms: int, step: int = 50_000) -> None:
         """Messages to `n` people nobody knows, a step each minute, written by the server itself."""
@@ -95,9 +97,8 @@ class Lists:
                 "FROM generate_series($4::int, $5::int) AS n",
                 lowest_id(at)[:13].replace("-", ""), origin, at, first + 1, first + step,
             )  # fmt: skip
-            await self.pool.execute(
-                "INSERT INTO outcome_minutes VALUES ($1, $2, '', 2, 0, $3)", at // 60_000, origin, step
-            )
+            async with self.pool.acquire() as conn:
+                await settlement.count(conn, {Minute(at // 60_000, origin, "", 2, 0): step})
 
     async def act(self, to: str, kind: EventKind, data: dict[str, Any], at_ms: int | None = None) -> int | None:
         event = Event(

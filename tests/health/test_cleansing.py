@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from cleansing_rig import (
+    ACME,
     BOLT,
     DEAD,
     DELIVERED,
@@ -124,6 +126,15 @@ async def test_the_same_people_are_on_a_list_by_source_sender_and_port(at: Lists
     assert (await at.ready("port:1069999")).counts["categories"] == {}
 
 
+async def test_of_a_campaign_of_that_name_only_what_the_scopes_breaker_stops_is_on_the_list(at: Lists) -> None:
+    ours, theirs = number(), number()
+    for who, sender in ((ours, ACME), (theirs, BOLT)):
+        await at.sent(await at.origin("same", sender), [(KEYS.subject(who), days_ago(3), DELIVERED, NONE)])
+    for scope, people in (("campaign:acme/same", {ours}), ("campaign:same", {ours, theirs})):
+        job = await at.ready(scope)
+        assert set(await at.found(job.id, Category.CONSENT_UNPROVEN)) == set(map(KEYS.subject, people))
+
+
 async def test_what_is_chosen_is_done_and_undone(at: Lists) -> None:
     p = await a_campaign(at, "done")
     people = (p.complained, p.opted_out, p.dead, p.silent, p.fresh)
@@ -171,6 +182,44 @@ async def test_what_others_set_before_or_since_is_not_lifted(at: Lists) -> None:
     assert await at.permitted(before, since, ours) == [False, False, True]
 
 
+async def test_what_two_cleansings_want_stands_until_both_are_undone(at: Lists) -> None:
+    people, asked = [number() for _ in range(6)], number()
+    origin = await at.origin("both")
+    await at.sent(origin, [(KEYS.subject(one), days_ago(3), DELIVERED, NONE) for one in (*people, asked)])
+    for one in people:
+        await at.agree(one, days_ago(9))
+    await at.agree(asked, days_ago(300))  # never engaged: waits to be asked again
+    first, second, third = [await at.ready("campaign:both") for _ in range(3)]
+    for job in (first, second, third):
+        assert await at.decide(job.id, {Category.HEALTHY: Choice.SUPPRESS})
+    jobs = await asyncio.gather(*(at.until(job.id, "applied", at.working()) for job in (first, second, third)))
+    outcomes = Counter[str]()
+    for job in jobs:
+        outcomes.update(job.counts["outcomes"])
+    assert outcomes == {"suppressed": 6, "stood": 12, "queued": 3}
+    for job, permitted in ((second, False), (first, False), (third, True)):
+        assert await at.undo(job.id)
+        await at.until(job.id, "undone")
+        assert set(await at.permitted(*people, asked)) == {permitted}, "somebody else's decision stands"
+        waiting = await at.pool.fetchval("SELECT count(*) FROM repermissions WHERE subject = $1", KEYS.subject(asked))
+        assert waiting == (0 if permitted else 1)
+
+
+async def test_who_opted_out_meanwhile_is_not_let_go_by_an_undo(at: Lists) -> None:
+    left, stayed = number(), number()
+    origin = await at.origin("left")
+    await at.sent(origin, [(KEYS.subject(one), days_ago(3), DELIVERED, NONE) for one in (left, stayed)])
+    for one in (left, stayed):
+        await at.agree(one, days_ago(9))
+    job = await at.ready("campaign:left")
+    assert await at.decide(job.id, {Category.HEALTHY: Choice.SUPPRESS})
+    await at.until(job.id, "applied")
+    await at.act(left, EventKind.WITHDRAWAL, {"sender": "acme", "cls": "marketing"})
+    assert await at.undo(job.id)
+    await at.until(job.id, "undone")
+    assert await at.permitted(left, stayed) == [False, True]
+
+
 async def test_after_a_day_nothing_is_undone_and_an_old_division_not_applied(at: Lists) -> None:
     origin = await at.origin("late")
     await at.sent(origin, [(KEYS.subject(number()), days_ago(3), DELIVERED, NONE)])
@@ -190,6 +239,21 @@ async def test_after_a_day_nothing_is_undone_and_an_old_division_not_applied(at:
     async with at.pool.acquire() as conn:
         assert await cleansing_people.tend(conn, ready_days=7, kept_days=183) == 1
     assert (await at.job(old.id)).state == "expired"
+
+
+async def test_a_page_of_a_list_that_nobody_has_counted_costs_a_page(at: Lists) -> None:
+    origin = await at.origin("uncounted")
+    await at.sent_many(origin, 20_000, days_ago(2), 20_000)
+    job = await at.ask("campaign:uncounted")
+    await at.until(job.id, "dividing")
+    async with at.pool.acquire() as conn, conn.transaction():
+        await conn.execute(cleansing_people._IN_ORDER)
+        page = await conn.fetch(
+            "EXPLAIN (ANALYZE, TIMING OFF) " + cleansing_people._PAGE, job.id, b"", "", None, None, 500
+        )
+        told = "\n".join(row[0] for row in page)
+        assert "Sort" not in told, told
+        assert "rows=20000" not in told, told
 
 
 class Dying:

@@ -64,7 +64,7 @@ def why(view: View, one: Job) -> str:
 def _ask(view: View) -> None:
     t = view.t
     with asking.dialog(view, t["cleansing_ask"], t["cleansing_ask_lead"]) as made:
-        scope = pieces.field(t["cleansing_list"], placeholder="campaign:spring", maxlength=140)
+        scope = pieces.field(t["cleansing_list"], placeholder="campaign:acme/spring", maxlength=175)
         scope.props["hint"] = "campaign:… · list_source:… · sender:… · port:…"
         since = asking.day_field(t["cleansing_since"])
         months = pieces.field(t["cleansing_months"], inputmode="numeric", maxlength=3)

@@ -3,12 +3,14 @@
 Each page becomes events of the ledger first, whose ids are made of job, subject and sender, then rows: a crash in
 between appends the same events again, which changes nothing, and writes the same rows. A suppression of a cleansing is
 recorded only where none of its scope and reason stands, and lifted only while it stands by that very event
-(`ledger.state`): what others did is never touched.
+(`ledger.state`): what others did is never touched. What one cleansing set and another, still in force, found standing
+is handed over to that one when the first is undone. Pages of all jobs go in turn, so that none slips in between.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Reason
@@ -17,7 +19,7 @@ from gateway.ledger.commit import Appended
 from gateway.ledger.events import SYSTEM, suppression
 from gateway.records import cleansing_people
 from gateway.records.cleansing import KEPT, LIFTED, QUEUED, STOOD, SUPPRESSED
-from gateway.records.cleansing_people import Row, Work
+from gateway.records.cleansing_people import Relying, Row, Work
 from gateway.rules.cleansing import NEVER_LIFTED, Category, Choice, suppression_of
 from gateway.settle.cleansing.dividing import Counts, Means
 
@@ -28,14 +30,14 @@ PAGE = 500
 async def apply(means: Means, appender: Appender, work: Work) -> Work | None:
     """One page of people more dealt with; none when all are."""
     wanted = [category for category in Category if work.choices.get(category.word, Choice.LEAVE) != Choice.LEAVE]
-    async with means.pool.acquire() as conn:
-        rows = await cleansing_people.page(conn, work, work.place, PAGE, categories=wanted)
-    if not rows:
-        return None
-    answers = await appender.append([_suppressed(work, row) for row in rows])
-    done = [(row, _outcome(work, row, answer), answer.seq) for row, answer in zip(rows, answers, strict=True)]
-    after = work._replace(place=rows[-1].place, done=work.done + len(rows))
     async with means.pool.acquire() as conn, conn.transaction():
+        await cleansing_people.in_turn(conn)
+        rows = await cleansing_people.page(conn, work, work.place, PAGE, categories=wanted)
+        if not rows:
+            return None
+        answers = await appender.append([_suppressed(work, row) for row in rows])
+        done = [(row, _outcome(work, row, answer), answer.seq) for row, answer in zip(rows, answers, strict=True)]
+        after = work._replace(place=rows[-1].place, done=work.done + len(rows))
         await cleansing_people.acted(conn, work, done)
         waiting = [(row, entry) for row, outcome, entry in done if outcome == QUEUED]
         await cleansing_people.queue(conn, work, waiting)
@@ -46,21 +48,39 @@ async def apply(means: Means, appender: Appender, work: Work) -> Work | None:
 async def undo(means: Means, appender: Appender, work: Work) -> Work | None:
     """One page of people more let go; none when all are."""
     liftable = [category for category in Category if category not in NEVER_LIFTED]
-    async with means.pool.acquire() as conn:
+    async with means.pool.acquire() as conn, conn.transaction():
+        await cleansing_people.in_turn(conn)
         rows = await cleansing_people.page(
             conn, work, work.place, PAGE, categories=liftable, outcomes=(SUPPRESSED, QUEUED)
         )
-    if not rows:
-        return None
-    own = [row for row in rows if row.entry is not None]
-    answers = await appender.append([_lifted(work, row) for row in own]) if own else []
-    kept = {row.place for row, answer in zip(own, answers, strict=True) if answer.refusal is not None}
-    after = work._replace(place=rows[-1].place, done=work.done + len(rows))
-    async with means.pool.acquire() as conn, conn.transaction():
-        await cleansing_people.acted(conn, work, [(row, KEPT if row.place in kept else LIFTED, None) for row in rows])
+        if not rows:
+            return None
+        heirs = _heirs(work, rows, await cleansing_people.relying(conn, work, [row.subject for row in rows]))
+        own = [row for row in rows if row.entry is not None and row.place not in heirs]
+        answers = await appender.append([_lifted(work, row) for row in own]) if own else []
+        kept = {
+            row.place for row, answer in zip(own, answers, strict=True) if answer.refusal is not None
+        } | heirs.keys()
+        after = work._replace(place=rows[-1].place, done=work.done + len(rows))
+        done = [(row, KEPT if row.place in kept else LIFTED, None) for row in rows]
+        await cleansing_people.acted(conn, work, done)
+        await cleansing_people.hand_over(conn, work, list(heirs.values()))
         await cleansing_people.unqueue(conn, work, rows)
         await cleansing_people.move(conn, work, means.owner, after)
     return after
+
+
+def _heirs(work: Work, rows: Iterable[Row], relying: Iterable[Relying]) -> dict[bytes, tuple[Row, Relying]]:
+    """By place: whose suppression another cleansing found standing that is still in force; the oldest has it then."""
+    found: dict[bytes, tuple[Row, Relying]] = {}
+    for row in rows:
+        if row.entry is None:
+            continue
+        for other in relying:
+            same = (other.row.place, _of(other.choices, other.row)) == (row.place, _of(work.choices, row))
+            if same and row.place not in found:
+                found[row.place] = row, other
+    return found
 
 
 async def record(appender: Appender, work: Work, act: str, counts: Counts, digest: bytes) -> None:
@@ -87,23 +107,23 @@ async def record(appender: Appender, work: Work, act: str, counts: Counts, diges
 
 def _suppressed(work: Work, row: Row) -> Event:
     category = Category(row.category or 0)
-    scope, reason = _of(work, row)
+    scope, reason = _of(work.choices, row)
     more = {"by": work.applied_by, "cleansing": str(work.id), "category": category.word, "only_new": True}
     data = suppression(scope, reason, **more)
     return _event(EventKind.CLEANSING, f"cleansing/{work.id}/{row.subject.hex()}/{row.sender}", row.subject, data)
 
 
 def _lifted(work: Work, row: Row) -> Event:
-    scope, reason = _of(work, row)
+    scope, reason = _of(work.choices, row)
     data = suppression(scope, reason, by=work.undone_by, cleansing=str(work.id), undoes=row.entry)
     name = f"cleansing/{work.id}/{row.subject.hex()}/{row.sender}/undone"
     return _event(EventKind.UNSUPPRESSION, name, row.subject, data)
 
 
-def _of(work: Work, row: Row) -> tuple[str, Reason]:
+def _of(choices: Mapping[str, str], row: Row) -> tuple[str, Reason]:
     """The suppression that a row's category gets; who is to be asked again gets no marketing until then."""
     category = Category(row.category or 0)
-    asked = work.choices[category.word] == Choice.REPERMISSION
+    asked = choices[category.word] == Choice.REPERMISSION
     return suppression_of(Category.HEALTHY if asked else category, row.sender)
 
 

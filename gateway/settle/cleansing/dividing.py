@@ -1,7 +1,7 @@
 """The first two passes over a list: who is on it, and why each should be taken off.
 
 **Gathering** walks the ids of messages from the oldest, a span at a time: as long a span as is read in about a second,
-and none where the minute buckets know of no message of the list. **Dividing** walks the people by their subjects, a
+and none where the hours' buckets know of no message of the list. **Dividing** walks the people by their subjects, a
 page at a time. Memory holds one page, however long the list; a crash repeats one step.
 """
 
