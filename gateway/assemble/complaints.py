@@ -36,6 +36,9 @@ from gateway.settings import Settings
 
 PIECE = 256 * 1024
 TRIES = 5
+AT_ONCE = 4
+"""Batches of a file under way together: the next is matched while one waits for the ledger."""
+MOST_NAME = 100
 Progress = Callable[[str, int, int], None]
 Step = Callable[[Connection, bytes | None], Awaitable[Case]]
 
@@ -66,7 +69,7 @@ async def import_file(
         try:
             file = File(_columns(meant), means.zone, now_ms(), meant.encoding)
             with _Rejects(rejects, file) as told:
-                importing = Importing(means, file, f"cli/{by}", now_ms, told, TRIES)
+                importing = Importing(means, file, f"cli/{by}", now_ms, told, TRIES, AT_ONCE)
                 return await importing.run(_pieces(path, progress))
         except HeaderError as fault:
             raise Declined(f"{path.name}: {fault}") from None
@@ -84,6 +87,7 @@ async def listed(settings: Settings, asked: cases.Filter, limit: int) -> list[Ca
 
 async def shown(settings: Settings, case: str, by: str) -> Shown:
     """A case with its words; the look is recorded first."""
+    named(by)
     async with means_of(settings) as means:
         async with means.pool.acquire() as connection:
             found = await cases.one(connection, case)
@@ -99,8 +103,9 @@ async def shown(settings: Settings, case: str, by: str) -> Shown:
         return Shown(found, notes, said.get("text"), said.get("ref"))
 
 
-async def act(settings: Settings, case: str, note: str | None, step: Step) -> Case:
+async def act(settings: Settings, case: str, by: str, note: str | None, step: Step) -> Case:
     """Act on a case. Raises Declined where there is none, or it does not stand where that is possible."""
+    named(by)
     sealed = None if note is None else secrets(settings).seal_case(note.encode(), bound(case))
     async with connection_of(settings) as connection:
         try:
@@ -113,6 +118,7 @@ async def act(settings: Settings, case: str, note: str | None, step: Step) -> Ca
 
 async def decide(settings: Settings, case: str, message: str | None, by: str) -> Case:
     """Decide which message a complaint is about. Raises Declined."""
+    named(by)
     async with means_of(settings) as means:
         try:
             return await resolve(means, case, message, by, "cli", now_ms())
@@ -124,11 +130,18 @@ async def decide(settings: Settings, case: str, message: str | None, by: str) ->
 
 async def sign_off(settings: Settings, day: date, source: str, stated: int, by: str) -> Figures:
     """State a day's figures. Raises Declined for a day that has not begun."""
+    named(by)
     zone = load(names()[0]).zone
     if day > datetime.now(zone).date():
         raise Declined("that day has not begun")
     async with connection_of(settings) as connection:
         return await figures.state(connection, day, source, stated, by, now_ms(), bounds(day, zone))
+
+
+def named(by: str) -> None:
+    """What somebody does is recorded under their name. Raises Declined for none."""
+    if not 0 < len(by.strip()) <= MOST_NAME:
+        raise Declined(f"--by must be a name, of at most {MOST_NAME} characters: it is recorded")
 
 
 def due_day() -> date:
@@ -142,7 +155,7 @@ async def means_of(settings: Settings) -> AsyncIterator[Means]:
     keys, dsn, zone = secrets(settings), settings.database_url.get_secret_value(), load(names()[0]).zone
     guard = await guard_of(settings)
     try:
-        async with asyncpg.create_pool(dsn, min_size=1, max_size=3, command_timeout=COMMAND_S) as pool:
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=AT_ONCE + 2, command_timeout=COMMAND_S) as pool:
             async with pool.acquire() as connection:
                 known = await registry.load(connection)
             appender = Appender(pool, keys, guard)

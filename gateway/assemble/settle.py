@@ -5,6 +5,7 @@ Beside it runs the breaker's evaluator, lists are cleansed and, where asked to, 
 
 import asyncio
 from contextlib import AsyncExitStack
+from zoneinfo import ZoneInfo
 
 from gateway.assemble.parts import (
     GRACE_S,
@@ -20,6 +21,8 @@ from gateway.assemble.parts import beside as running
 from gateway.assemble.webhooks import sending
 from gateway.contract.complaint import SOURCES
 from gateway.contract.registry import Sender
+from gateway.intake.complaints import Means
+from gateway.ledger.sealing import Contents
 from gateway.settings import Settings
 from gateway.settle import gauges
 from gateway.settle.breaker import Evaluator
@@ -36,7 +39,9 @@ async def settle(settings: Settings, with_webhooks: bool = False) -> None:
         parts = await stack.enter_async_context(open_parts(settings))
         beside = [await stack.enter_async_context(sending(settings, parts.pool, parts.keys))] if with_webhooks else []
         zone = next(iter(parts.packs.values())).zone
-        cases = Cases(parts.pool, parts.appender, zone, expected_files(settings), wall_ms)
+        cases = Cases(
+            parts.pool, parts.appender, zone, expected_files(settings), wall_ms, lambda: _means(settings, parts, zone)
+        )
         await stack.enter_async_context(running(cases.run()))
         bootstrap, topics = settings.kafka_bootstrap, parts.topics
         settling = Settle(
@@ -69,6 +74,14 @@ def _senders(parts: Parts) -> dict[str, Sender] | None:
     """Who may be on a list's messages; unknown until the registry has been read."""
     known = parts.cfg.registry
     return None if known is None else {one.id: one for one in known.senders}
+
+
+def _means(settings: Settings, parts: Parts, zone: ZoneInfo) -> Means | None:
+    """What complaints are matched with; none until the registry has been read."""
+    known, opened = parts.cfg.registry, Contents(parts.keys).open
+    if known is None:
+        return None
+    return Means(parts.pool, parts.appender, known.senders, opened, zone, settings.complaint_answer_h)
 
 
 def expected_files(settings: Settings) -> tuple[str, ...]:

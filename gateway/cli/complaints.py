@@ -143,7 +143,9 @@ def assign(
     from gateway.assemble.complaints import act, now_ms
     from gateway.records import cases
 
-    work = act(settings_of(home), str(case), note, lambda c, words: cases.assign(c, str(case), to, by, now_ms(), words))
+    work = act(
+        settings_of(home), str(case), by, note, lambda c, words: cases.assign(c, str(case), to, by, now_ms(), words)
+    )
     typer.echo(_line(run_to_end(work, brief=True)))
 
 
@@ -158,7 +160,7 @@ def answer(case: CaseId, by: By, note: Note = None, home: Home = HERE) -> None:
     from gateway.assemble.complaints import act, now_ms
     from gateway.records import cases
 
-    work = act(settings_of(home), str(case), note, lambda c, words: cases.answer(c, str(case), by, now_ms(), words))
+    work = act(settings_of(home), str(case), by, note, lambda c, words: cases.answer(c, str(case), by, now_ms(), words))
     typer.echo(_line(run_to_end(work, brief=True)))
 
 
@@ -182,6 +184,7 @@ def close(
     work = act(
         settings_of(home),
         str(case),
+        by,
         note,
         lambda c, words: cases.close(c, str(case), outcome.value, by, now_ms(), words),
     )

@@ -47,6 +47,8 @@ class CaseAct(StrEnum):
     """What was done about a case."""
 
     RECORDED = "recorded"
+    TOLD = "told"
+    """Another source told of the same complaint; `detail` says which."""
     ASSIGNED = "assigned"
     ANSWERED = "answered"
     MATCHED = "matched"

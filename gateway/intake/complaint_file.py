@@ -1,10 +1,12 @@
-"""A file of complaints taken in as its bytes come: a batch at a time, in bounded memory.
+"""A file of complaints taken in as its bytes come: a few batches at a time, in bounded memory.
 
-Each batch is durable when the next one is read, so a file that breaks off, or a process that dies, leaves what was
-taken in so far; the whole file again completes it, for what is recorded already is recognised.
+While one batch waits for the ledger another is matched and a third recorded; their answers are counted in the order of
+the lines. A file that breaks off, or a process that dies, leaves the batches taken in so far; the whole file again
+completes it, for what is recorded already is recognised.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -36,7 +38,10 @@ class Counts:
 
 
 class Importing:
-    """One file. `told` hears of each rejected line; `tries`: how often a batch is tried while a part is away."""
+    """One file. `told` hears of each rejected line; `tries`: how often a batch is tried while a part is away.
+
+    `at_once`: batches under way together; each takes a connection or two of the pool.
+    """
 
     def __init__(
         self,
@@ -46,20 +51,31 @@ class Importing:
         clock: Callable[[], int],
         told: Callable[[Bad], None] = lambda _: None,
         tries: int = 1,
+        at_once: int = 2,
     ) -> None:
         self._means, self._file, self._by, self._clock = means, file, by, clock
-        self._told, self._tries = told, tries
+        self._told, self._tries, self._at_once = told, tries, at_once
         self._waiting: list[Line] = []
+        self._going: deque[tuple[list[Line], asyncio.Task[list[Taken | Refusal]]]] = deque()
         self.counts = Counts()
 
     async def run(self, pieces: AsyncIterator[bytes]) -> Counts:
         """Take in everything. Raises HeaderError, and what the ledger and the database raise when away."""
-        async for piece in pieces:
-            for one in self._file.push(piece):
+        try:
+            async for piece in pieces:
+                for one in self._file.push(piece):
+                    await self._add(one)
+            for one in self._file.close():
                 await self._add(one)
-        for one in self._file.close():
-            await self._add(one)
-        await self._take()
+            await self._take()
+            while self._going:
+                await self._counted()
+        except asyncio.CancelledError:
+            for _, task in self._going:
+                task.cancel()
+            raise
+        finally:  # where the file breaks off, what came of it is taken in all the same
+            await asyncio.gather(*(task for _, task in self._going), return_exceptions=True)
         return self.counts
 
     async def _add(self, one: Line | Bad) -> None:
@@ -72,11 +88,21 @@ class Importing:
             await self._take()
 
     async def _take(self) -> None:
+        """Begin with what waits, once there is room."""
         if not self._waiting:
             return
+        while len(self._going) >= self._at_once:
+            await self._counted()
         lines, self._waiting = self._waiting, []
+        self._going.append((lines, asyncio.create_task(self._patiently(lines))))
+
+    async def _counted(self) -> None:
+        """Wait for the oldest batch under way, and count what became of it."""
+        lines, task = self._going[0]
+        answers = await task
+        self._going.popleft()
         counts = self.counts
-        for line, taken in zip(lines, await self._patiently(lines), strict=True):
+        for line, taken in zip(lines, answers, strict=True):
             if isinstance(taken, Refusal):
                 why = taken.detail or MEANINGS[taken.code].title
                 self._reject(Bad(line.line, "ref" if line.told.ref else None, why))

@@ -7,7 +7,8 @@ no answer, brings it again, and the same event and the same case come of it. Wha
 the record: nothing is appended, nothing counts again.
 
 The same complaint is: the same reference of the same source; without one, the same words of the same person about the
-same port on the same day of the pack's zone, whoever brings them.
+same port on the same day of the pack's zone, whoever brings them. Those words of another source are the same complaint
+too, whatever references they have (`records.complaints.same`): one case, told twice.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.commit import Appended
 from gateway.ledger.keys import Keys
 from gateway.records import complaints, contents
-from gateway.records.complaints import Asked, Known, Row
+from gateway.records.complaints import Asked, Known, Row, Telling
 from gateway.records.connection import Pool
 from gateway.rules.matching import Candidate, Match, folded, match
 
@@ -110,33 +111,46 @@ async def take(means: Means, told: Sequence[Told], by: str, now_ms: int) -> list
     """Take complaints in; the answers are in their order. Raises what the ledger and the database raise when away."""
     keys = means.appender.keys
     subjects = [keys.subject(one.number) for one in told]
-    named = [case_id(keys, one, subject, means.zone) for one, subject in zip(told, subjects, strict=True)]
-    async with means.pool.acquire(timeout=CONNECT_S) as connection:
-        known = await complaints.known(connection, set(named))
+    tellings = [_telling(keys, one, subject, means.zone) for one, subject in zip(told, subjects, strict=True)]
+    named = [one.id for one in tellings]
     first = {name: place for place, name in reversed(list(enumerate(named)))}
-    fresh = [name for name in first if name not in known]
+    async with means.pool.acquire(timeout=CONNECT_S) as connection:
+        known = await complaints.known(connection, first.keys())
+        again = await complaints.same(connection, [tellings[at] for name, at in first.items() if name not in known])
+        if again:
+            sealed = [_referred(keys, tellings[first[name]], told[first[name]], case) for name, case in again.items()]
+            await complaints.tell(connection, list(zip(sealed, again.values(), strict=True)), by, now_ms)
+            known |= await complaints.known(connection, again.keys())
+    fresh = sorted((name for name in first if name not in known), key=first.__getitem__)
     found = await _look(means, [(told[first[name]], subjects[first[name]]) for name in fresh])
     refused: dict[str, Refusal] = {}
-    recorded: set[str] = set()
+    recorded: dict[str, Known] = {}
     if fresh:
-        refused, recorded = await _write(means, dict(zip(fresh, found, strict=True)), by, now_ms)
-        async with means.pool.acquire(timeout=CONNECT_S) as connection:
-            known |= await complaints.known(connection, set(fresh) - refused.keys())
+        said = {name: tellings[first[name]].said for name in fresh}
+        refused, recorded = await _write(means, dict(zip(fresh, found, strict=True)), said, by, now_ms)
+        known |= recorded
+        if others := set(fresh) - refused.keys() - recorded.keys():  # somebody else was quicker
+            async with means.pool.acquire(timeout=CONNECT_S) as connection:
+                known |= await complaints.known(connection, others)
     return [
         _answer(refused.get(name) or known[name], subject, new=name in recorded and first[name] == place)
         for place, (name, subject) in enumerate(zip(named, subjects, strict=True))
     ]
 
 
-def case_id(keys: Keys, told: Told, subject: bytes, zone: ZoneInfo) -> str:
-    """The id of a complaint and its case, made of what makes it the same one: of the form of a UUIDv8 (RFC 9562)."""
-    if told.ref is not None:
-        name = keys.case_name("ref", told.source, told.ref)
-    else:
-        day = datetime.fromtimestamp(told.at_ms / 1000, UTC).astimezone(zone).date().isoformat()
-        name = keys.case_name("said", subject.hex(), told.port or "", folded(told.text), day)
-    number = int.from_bytes(name, "big") & ~(0xF << 76) | 0x8 << 76
-    return str(UUID(int=number & ~(0x3 << 62) | 0x2 << 62))
+def _telling(keys: Keys, told: Told, subject: bytes, zone: ZoneInfo) -> Telling:
+    """What makes a complaint the same one: its id is made of its source's reference, else of what was said."""
+    day = datetime.fromtimestamp(told.at_ms / 1000, UTC).astimezone(zone).date().isoformat()
+    said = keys.case_name("said", subject.hex(), told.port or "", folded(told.text), day)
+    if told.ref is None:
+        return Telling(complaints.name_of(said), said, told.source, told.at_ms)
+    name = complaints.name_of(keys.case_name("ref", told.source, told.ref))
+    return Telling(name, said, told.source, told.at_ms)
+
+
+def _referred(keys: Keys, telling: Telling, told: Told, case: str) -> Telling:
+    """With the source's reference, for whoever answers it."""
+    return telling if told.ref is None else telling._replace(sealed=keys.seal_case(told.ref.encode(), bound(case)))
 
 
 def bound(case: str) -> bytes:
@@ -167,7 +181,7 @@ async def _look(means: Means, asked: Sequence[tuple[Told, bytes]]) -> list[_Foun
         texts = await contents.texts(connection, means.open_text, ids)
     found = []
     for (one, who), row in zip(asked, rows, strict=True):
-        matched = match(one.port, one.at_ms, one.text, _worded(row, texts))
+        matched = match(one.port, one.at_ms, one.text, worded(row, texts))
         named = one.port or _port_of_one(matched)
         found.append(_Found(one, who, matched, owner_of(means.senders, named), named))
         await asyncio.sleep(0)  # comparing long texts takes milliseconds, and messages wait in the same loop
@@ -179,24 +193,24 @@ def _port_of_one(found: Match) -> str | None:
     return found.best.port if found.best is not None and len({one.sender for one in found.plausible}) == 1 else None
 
 
-def _worded(found: Sequence[Candidate], texts: Mapping[str, str]) -> list[Candidate]:
+def worded(found: Sequence[Candidate], texts: Mapping[str, str]) -> list[Candidate]:
+    """Candidates with what they said, where that is kept."""
     return [one._replace(text=texts.get(one.id)) for one in found]
 
 
 async def _write(
-    means: Means, found: Mapping[str, _Found], by: str, now_ms: int
-) -> tuple[dict[str, Refusal], set[str]]:
+    means: Means, found: Mapping[str, _Found], said: Mapping[str, bytes], by: str, now_ms: int
+) -> tuple[dict[str, Refusal], dict[str, Known]]:
     """Suppress, then record; what was refused, and what is new."""
     standing, refused = await _suppress(means, found, by)
     async with means.pool.acquire(timeout=CONNECT_S) as connection:
         origins = await complaints.port_origins(connection, {one.port for one in found.values() if one.port})
         places = {name: one.origin or (origins[one.port] if one.port else None) for name, one in found.items()}
         keys = means.appender.keys
-        rows = [_row(keys, name, found[name], where, places[name]) for name, where in standing.items()]
+        rows = [_row(keys, name, found[name], where, places[name], said[name]) for name, where in standing.items()]
         recorded = await complaints.record(connection, rows, by, now_ms, now_ms + means.answer_h * HOUR_MS)
-    for row in rows:
-        if row.id in recorded:
-            telemetry.COMPLAINTS.add(1, row.source, row.match.value)
+    for one in recorded.values():
+        telemetry.COMPLAINTS.add(1, one.source, one.match.value)
     return refused, recorded
 
 
@@ -256,7 +270,7 @@ def suppression(case: str, subject: bytes, number: str | None, sender: str | Non
     )
 
 
-def _row(keys: Keys, name: str, found: _Found, standing: _Standing, origin: int | None) -> Row:
+def _row(keys: Keys, name: str, found: _Found, standing: _Standing, origin: int | None, said: bytes) -> Row:
     told, best = found.told, found.match.best
     matched = found.match.verdict is Matching.MATCHED
     plain = orjson.dumps({"text": told.text, "ref": told.ref})
@@ -276,6 +290,8 @@ def _row(keys: Keys, name: str, found: _Found, standing: _Standing, origin: int 
         scope=standing.scope,
         entry=standing.entry,
         permission=best.permission if matched and best is not None else None,
+        said=said,
+        carrier=None if best is None else best.carrier,
     )
 
 

@@ -82,6 +82,11 @@ async def put(conn: Connection, alert: Alert) -> bool:
     return done.endswith(" 1")
 
 
+async def known(conn: Connection, keys: Collection[str]) -> set[str]:
+    """Those of these keys under which an alert stands."""
+    return {row["key"] for row in await conn.fetch("SELECT key FROM alerts WHERE key = ANY($1::text[])", list(keys))}
+
+
 async def address(conn: Connection, client: str) -> bytes | None:
     """The name of the client's own address, kept from answering 410 until the caller's transaction ends."""
     name: bytes | None = await conn.fetchval(_ADDRESS, client)

@@ -35,6 +35,10 @@ WHERE ($1::text IS NULL OR c.state = $1) AND ($2::text IS NULL OR c.source = $2)
 ORDER BY c.received_at DESC, c.id DESC LIMIT $10
 """
 _WAITING = "WHERE c.answered_at IS NULL AND c.state <> 'closed' ORDER BY c.due_at, c.id LIMIT $1"
+_UNMATCHED = """
+WHERE c.match = 'unmatched' AND c.resolved_by IS NULL AND c.state <> 'closed' AND c.subject IS NOT NULL
+    AND c.sealed IS NOT NULL AND c.received_at > $1 AND ($2::uuid IS NULL OR c.id > $2) ORDER BY c.id LIMIT $3
+"""
 _ACTS = "SELECT act, acted_by, at, detail, sealed, entry FROM case_acts WHERE complaint = $1 ORDER BY id"
 _ACT = "INSERT INTO case_acts (complaint, act, acted_by, at, detail, sealed) VALUES ($1, $2, $3, $4, $5, $6)"
 _MESSAGE = """
@@ -129,6 +133,11 @@ async def waiting(conn: Connection, limit: int = MOST_ROWS) -> list[Case]:
     return [_case(row) for row in await conn.fetch(_SELECT + _WAITING, min(limit, MOST_ROWS))]
 
 
+async def unmatched(conn: Connection, since_ms: int, after: str | None, limit: int) -> list[Case]:
+    """Cases received since then whose message nobody knows, and whose words are kept, by id."""
+    return [_case(row) for row in await conn.fetch(_SELECT + _UNMATCHED, since_ms, after, limit)]
+
+
 async def one(conn: Connection, case: str) -> Case | None:
     """One case."""
     row = await conn.fetchrow(_SELECT + "WHERE c.id = $1", case)
@@ -188,14 +197,24 @@ async def message_of(conn: Connection, case: Case, message: str) -> Candidate:
 
 
 async def resolve(
-    conn: Connection, case: str, found: Candidate | None, origin: int | None, by: str, now_ms: int
+    conn: Connection,
+    case: str,
+    found: Candidate | None,
+    origin: int | None,
+    by: str,
+    now_ms: int,
+    *,
+    undecided: bool = False,
 ) -> Case:
-    """A person decides which message it was, or that it was none (`origin`: where it counts then). Raises as `assign`.
+    """Which message it was is decided, or that it was none (`origin`: where it counts then). Raises as `assign`.
 
-    The signal moves with it: it counts once, at the message's time and origin.
+    The signal moves with it: it counts once, at the message's time and origin. `undecided`: CaseStateError where
+    somebody has decided.
     """
 
     def move(at: Case) -> dict[str, Any]:
+        if undecided and at.resolved_by is not None:
+            raise CaseStateError("the message is decided about")
         if found is None:
             where: dict[str, Any] = {"message": None, "origin": origin, "minute": at.at // 60_000, "permission": None}
             return {**where, "match": Matching.UNMATCHED.value, "resolved_by": by}
@@ -223,6 +242,8 @@ async def _act(
     move: Callable[[Case], dict[str, Any]],
 ) -> Case:
     """Lock the case, decide its new position from the one it has, write both that and the act."""
+    if not by.strip():
+        raise ValueError("somebody acts on a case")
     async with conn.transaction():
         row = await conn.fetchrow(_SELECT + "WHERE c.id = $1 FOR UPDATE OF c", case)
         if row is None:

@@ -14,7 +14,10 @@ from gateway.records.connection import Connection
 
 _STATE = """
 INSERT INTO daily_figures (date, source, imported, stated, acted_by, at)
-VALUES ($1, $2, (SELECT count(*) FROM complaints WHERE source = $2 AND at >= $6 AND at < $7), $3, $4, $5)
+SELECT $1, $2, count(*), $3, $4, $5 FROM (
+    SELECT id FROM complaints WHERE source = $2 AND at >= $6 AND at < $7
+    UNION SELECT complaint FROM complaint_tellings WHERE source = $2 AND at >= $6 AND at < $7
+) AS told
 RETURNING imported
 """
 _STATED = """
@@ -76,6 +79,8 @@ async def state(
     conn: Connection, date: dt.date, source: str, stated: int, by: str, now_ms: int, day_ms: tuple[int, int]
 ) -> Figures:
     """Sign off a day. `day_ms`: when it begins and ends, Unix ms; complaints count by their own time."""
+    if not by.strip():
+        raise ValueError("somebody signs off")
     imported: int = await conn.fetchval(_STATE, date, source, stated, by, now_ms, *day_ms)
     return Figures(date, source, imported, stated, by, now_ms)
 

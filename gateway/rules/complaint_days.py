@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 SIGNED_BY = time(10)
 """By when the figures of the day before are signed off, local time."""
+BACK = 8
+"""Days that are looked at again when nobody looked for a while."""
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[int, int]:
@@ -19,10 +22,23 @@ def yesterday(now_ms: int, zone: ZoneInfo) -> date:
     return datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone).date() - timedelta(days=1)
 
 
-def missing(now_ms: int, zone: ZoneInfo, expected: Sequence[str], signed: Collection[tuple[date, str]]) -> list[str]:
-    """The expected sources that nobody signed off for yesterday, once it is time."""
+def due(now_ms: int, zone: ZoneInfo, most: int = BACK) -> list[date]:
+    """The latest days whose figures are due by now, the newest first."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone)
-    if now.time() < SIGNED_BY:
-        return []
-    day = now.date() - timedelta(days=1)
-    return [source for source in expected if (day, source) not in signed]
+    newest = now.date() - timedelta(days=1 if now.time() >= SIGNED_BY else 2)
+    return [newest - timedelta(days=back) for back in range(most)]
+
+
+def missing(
+    days: Sequence[date], expected: Sequence[str], known: Collection[tuple[date, str]]
+) -> list[tuple[date, str]]:
+    """Days (`due`) and expected sources that nobody signed off and nobody was told of, the oldest first.
+
+    `known`: what was signed off or told. Nobody looked for some days, and the days since the last known one are
+    missing; with no known one at all the newest alone is, for an installation begins somewhere.
+    """
+    found: list[tuple[date, str]] = []
+    for source in expected:
+        gap = list(takewhile(lambda day, source=source: (day, source) not in known, days))  # type: ignore[misc]
+        found += [(day, source) for day in (gap if len(gap) < len(days) else gap[:1])]
+    return sorted(found, key=lambda one: (one[0], expected.index(one[1])))

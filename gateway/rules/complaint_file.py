@@ -119,6 +119,8 @@ class File:
             raise HeaderError("the file is empty")
 
     def _read(self, line: int, raw: bytes, fault: str | None) -> Line | Bad | None:
+        if self._places is None and self._records.marked and self._decoder.encoding is None:
+            self._decoder.encoding = "utf-8"
         text = None if fault else self._decoder.text(raw)
         cells = () if text is None else _cells(text)
         if self._places is None:
@@ -131,6 +133,8 @@ class File:
             return Bad(line, None, "not one line of comma-separated cells", (text,))
         if not any(cells):
             return None
+        if any(cells[len(self.header) :]):  # a comma that nobody quoted: what stands where is not known
+            return Bad(line, None, "more cells than the header has", cells)
         return self._told(line, cells)
 
     def _found(self, cells: tuple[str, ...]) -> dict[str, int]:

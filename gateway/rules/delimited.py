@@ -28,7 +28,7 @@ class Record(NamedTuple):
 class Records:
     """Takes a file's bytes in pieces of any size."""
 
-    __slots__ = ("_line", "_lines", "_odd", "_open", "_partial", "_skipping")
+    __slots__ = ("_line", "_lines", "_odd", "_open", "_partial", "_skipping", "marked")
 
     def __init__(self) -> None:
         self._partial = b""
@@ -37,6 +37,8 @@ class Records:
         self._open = 0
         self._odd = False
         self._skipping = False
+        self.marked = False
+        """Whether the file began with UTF-8's mark; known with its first record."""
 
     def push(self, piece: bytes) -> Iterator[Record]:
         """The records that end within this piece; take them all before the next one."""
@@ -62,6 +64,7 @@ class Records:
             self._skipping = False
             return
         if self._line == 1:
+            self.marked = line.startswith(BOM)
             line = line.removeprefix(BOM)
         yield from self._add(self._line, line)
 

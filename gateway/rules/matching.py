@@ -14,7 +14,8 @@ compared, in pairs, and the shorter text's pairs are looked for in the longer on
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ class Candidate(NamedTuple):
     text: str | None = None
     permission: int | None = None
     """The ledger entry it relied on."""
+    carrier: str | None = None
+    """Which has it, where that is known yet."""
 
 
 class Match(NamedTuple):
@@ -60,8 +63,8 @@ def match(port: str | None, at_ms: int, text: str, candidates: Sequence[Candidat
     fitting = [one for one in candidates if _fits(one, port, at_ms)]
     if not fitting:
         return NOBODY
-    pairs = Counter(_pairs(text))
-    likeness = {one.id: _shared(pairs, Counter(_pairs(one.text or ""))) for one in fitting}
+    pairs = _pairs(text)
+    likeness = {one.id: _shared(pairs, _pairs(one.text or "")) for one in fitting}
     best = max(likeness.values())
     quoted = best >= QUOTED
     left = [one for one in fitting if not quoted or likeness[one.id] >= best - MARGIN]
@@ -87,7 +90,7 @@ def _clear(left: Sequence[Candidate], at_ms: int) -> bool:
 
 def similarity(said: str, sent: str) -> float:
     """How much of the shorter text is found in the longer one, 0 to 1; 0 where either says too little to compare."""
-    return _shared(Counter(_pairs(said)), Counter(_pairs(sent)))
+    return _shared(_pairs(said), _pairs(sent))
 
 
 def _shared(one: Counter[str], other: Counter[str]) -> float:
@@ -97,11 +100,13 @@ def _shared(one: Counter[str], other: Counter[str]) -> float:
     return (one & other).total() / least
 
 
-def _pairs(text: str) -> Iterator[str]:
-    plain = folded(text)
-    return map("".join, pairwise(plain))
+@lru_cache(maxsize=128)
+def _pairs(text: str) -> Counter[str]:
+    """How often each pair is there; kept for a while, for a campaign said the same to all. Not to be changed."""
+    return Counter(map("".join, pairwise(folded(text))))
 
 
+@lru_cache(maxsize=128)
 def folded(text: str) -> str:
     """Letters and digits alone, in one width and case."""
     return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())

@@ -1,16 +1,17 @@
 """The clocks of complaints: cases that nobody answers in time, days that nobody signs off, acts the ledger has not yet.
 
 Owns no table. A case becomes overdue in the transaction that raises its alert, once; a missing day's alert has a key of
-its date and source. An act is written into the ledger after it was done, as an event whose id is the act's own, and the
-act then learns its place: a crash in between appends the same event again, which changes nothing. Several processes may
-run this at once. Outages are waited out; the clocks of cases go on meanwhile.
+its date and source, and days that nobody looked at are made up for. An act is written into the ledger after it was
+done, as an event whose id is the act's own, and the act then learns its place: a crash in between appends the same
+event again, which changes nothing. Several processes may run this at once. Outages are waited out; the clocks of cases
+go on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,12 +19,14 @@ from asyncpg import Pool
 
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.health import Alert
+from gateway.intake.complaints import Means
+from gateway.intake.resolving import rematch
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.ledger.events import SYSTEM
 from gateway.records import alerts, figures
 from gateway.records.connection import AWAY
 from gateway.records.figures import Late, Untold
-from gateway.rules.complaint_days import bounds, missing, yesterday
+from gateway.rules.complaint_days import bounds, due, missing
 from gateway.telemetry import logger
 
 log = logger("settle")
@@ -37,7 +40,10 @@ MISSING = "complaints.file_missing"
 
 
 class Cases:
-    """Looks every few seconds. `expected`: the sources of daily files; `clock` gives Unix milliseconds."""
+    """Looks every few seconds. `expected`: the sources of daily files; `clock` gives Unix milliseconds.
+
+    `means`: what complaints are matched with again; none while the registry has not been read.
+    """
 
     def __init__(
         self,
@@ -46,9 +52,11 @@ class Cases:
         zone: ZoneInfo,
         expected: Sequence[str],
         clock: Callable[[], int],
+        means: Callable[[], Means | None] = lambda: None,
     ) -> None:
         self._pool, self._appender, self._zone = pool, appender, zone
-        self._expected, self._clock = expected, clock
+        self._expected, self._clock, self._means = expected, clock, means
+        self._after: str | None = None
 
     async def run(self) -> None:
         """For ever."""
@@ -67,8 +75,19 @@ class Cases:
         while await self.overdue() == PAGE:
             pass
         await self.figures_missing()
+        await self.rematch()
         while await self.tell() == PAGE:
             pass
+
+    async def rematch(self) -> int:
+        """Match what nothing matched when it came, its message's row being late; how many found theirs."""
+        means = self._means()
+        if means is None:
+            return 0
+        found, self._after = await rematch(means, self._clock(), self._after)
+        if found:
+            log.info("complaints_rematched", n=found)
+        return found
 
     async def overdue(self) -> int:
         """Raise the alerts of cases that were not answered in time; how many."""
@@ -79,29 +98,19 @@ class Cases:
                 await alerts.put(conn, _overdue(case, now))
         return len(late)
 
-    async def figures_missing(self) -> list[str]:
-        """Raise the alerts of the sources whose figures of yesterday are missing; which were raised now."""
-        now = self._clock()
-        day = yesterday(now, self._zone)
-        raised: list[str] = []
-        if not missing(now, self._zone, self._expected, ()):
-            return raised
+    async def figures_missing(self) -> list[tuple[date, str]]:
+        """Raise the alerts of days and sources whose figures are due and missing; which were raised now."""
+        if not self._expected:
+            return []
+        days = due(self._clock(), self._zone)
+        keys = {_key(day, source): (day, source) for day in days for source in self._expected}
         async with self._pool.acquire() as conn:
-            stated = await figures.stated(conn, day, day + timedelta(days=1))
-            over = bounds(day, self._zone)[1]
-            signed = {(one.date, one.source) for one in stated if one.at >= over}  # nobody knows a day that goes on
-            for source in missing(now, self._zone, self._expected, signed):
-                alert = Alert(
-                    key=f"{MISSING}/{source}/{day.isoformat()}",
-                    kind=MISSING,
-                    severity="warning",
-                    scope=source,
-                    summary=f"Nobody signed off the complaints of {source} for {day.isoformat()}",
-                    detail={"date": day.isoformat(), "source": source},
-                )
-                if await alerts.put(conn, alert):
-                    raised.append(source)
-        return raised
+            stated = await figures.stated(conn, days[-1], days[0])
+            # Nobody knows a day that goes on: what was stated before its end is no sign-off.
+            signed = {(one.date, one.source) for one in stated if one.at >= bounds(one.date, self._zone)[1]}
+            told = {keys[key] for key in await alerts.known(conn, keys)}
+            found = missing(days, self._expected, signed | told)
+            return [one for one in found if await alerts.put(conn, _missing(*one))]
 
     async def tell(self) -> int:
         """Write acts and statements into the ledger; how many."""
@@ -114,6 +123,21 @@ class Cases:
         async with self._pool.acquire() as conn:
             await figures.tell(conn, told)
         return len(told)
+
+
+def _key(day: date, source: str) -> str:
+    return f"{MISSING}/{source}/{day.isoformat()}"
+
+
+def _missing(day: date, source: str) -> Alert:
+    return Alert(
+        key=_key(day, source),
+        kind=MISSING,
+        severity="warning",
+        scope=source,
+        summary=f"Nobody signed off the complaints of {source} for {day.isoformat()}",
+        detail={"date": day.isoformat(), "source": source},
+    )
 
 
 def _overdue(case: Late, now_ms: int) -> Alert:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
-from complaint_rig import DAY, HOUR, MINUTE, NOW, ZONE, World, told, world
+from complaint_rig import DAY, HOUR, MINUTE, NOW, SALE, ZONE, World, told, world
 
 from gateway.contract.complaint import CaseAct, CaseState, Matching
 from gateway.contract.decision import Reason
@@ -211,6 +211,31 @@ async def test_a_message_of_another_sender_suppresses_that_one_too(at: World) ->
     assert await at.one("SELECT count(*) FROM consent_events WHERE subject = $1", at.keys.subject(who)) == 2
 
 
+async def test_a_complaint_that_came_before_its_messages_row_finds_it_when_that_is_there(at: World) -> None:
+    who, other = at.number(), at.number()
+    taken, unclear = await at.take(told(who, text=SALE), told(other))
+    assert (taken.match, unclear.match) == (Matching.UNMATCHED, Matching.UNMATCHED)
+    looking = Cases(at.pool, at.appender, ZONE, (), lambda: NOW, lambda: at.means)
+    assert await looking.rematch() == 0
+    meant = await at.sent(who, 2 * HOUR, campaign="lagged", text=SALE)
+    for hours in (2, 4):  # which of them, a person decides
+        await at.sent(other, hours * HOUR, campaign="lagged")
+    assert await Cases(at.pool, at.appender, ZONE, (), lambda: NOW + 3 * HOUR, lambda: at.means).rematch() == 0
+    found = await asyncio.gather(*(looking.rematch() for _ in range(3)))
+    assert sum(found) == 1, "once, however many look"
+    assert await looking.rematch() == 0
+    async with at.pool.acquire() as conn:
+        case, left = await cases.one(conn, taken.id), await cases.one(conn, unclear.id)
+        acts = [one for one in await cases.acts(conn, taken.id) if one.act is CaseAct.MATCHED]
+    assert case is not None
+    assert left is not None
+    assert (case.match, case.message, case.campaign, case.resolved_by) == (Matching.MATCHED, meant, "lagged", "assent")
+    assert left.match is Matching.UNMATCHED
+    assert [one.by for one in acts] == ["assent"]
+    assert (await at.counts())[(NOW - 2 * HOUR + 1_000) // MINUTE, "lagged", "10690002"] == 1
+    await whole(at)
+
+
 async def test_a_message_to_somebody_else_is_none_of_theirs(at: World) -> None:
     message = await at.sent(at.number(), campaign="others")
     with pytest.raises(NoCaseError):
@@ -240,12 +265,18 @@ async def test_figures_are_stated_beside_what_was_imported_and_corrected_by_anot
         two = await figures.state(conn, day, "carrier", 2, "Han Mei", NOW + 1, (first, last))
         standing = await figures.stated(conn, day, day)
     assert (one.imported, one.stated) == (2, 3)
+    who = at.number()
+    for source, ref in (("12321", "F-1"), ("carrier", "F-2")):
+        await at.take(told(who, at_ms=first, source=source, ref=ref))
+    async with at.pool.acquire() as conn:
+        for source, imported in (("carrier", 3), ("12321", 1)):  # what both told of stands in both their files
+            assert (await figures.state(conn, day, source, 0, "Li Lei", NOW, (first, last))).imported == imported
     assert [(row.stated, row.by) for row in standing] == [(2, "Han Mei")]
-    assert await at.one("SELECT count(*) FROM daily_figures WHERE date = $1", day) == 2
+    assert await at.one("SELECT count(*) FROM daily_figures WHERE date = $1", day) == 4
     await clock(at, NOW).tell()
     history = [row.get("data") or {} for row in await at.appender.history(SYSTEM)]
     stated = [(row["origin"], row["stated"], row["person"]) for row in history if row.get("date") == day.isoformat()]
-    assert stated == [("carrier", 3, "Li Lei"), ("carrier", 2, "Han Mei")]
+    assert stated[:2] == [("carrier", 3, "Li Lei"), ("carrier", 2, "Han Mei")]
     assert two.imported == 2
 
 
@@ -254,13 +285,25 @@ async def test_a_day_that_nobody_signs_off_by_ten_is_alerted_once_a_source(at: W
     async with at.pool.acquire() as conn:
         await figures.state(conn, FIRST, "carrier", 0, "Li Lei", NOW, bounds(FIRST, ZONE))
         await figures.state(conn, FIRST, "12321", 0, "Li Lei", NOW - 1, bounds(FIRST, ZONE))  # the day was not over
-    ten = NOW + 10 * HOUR
-    assert await clock(at, ten - 1, expected).figures_missing() == []
+    ten, before = NOW + 10 * HOUR, FIRST - dt.timedelta(days=1)
+    assert await clock(at, ten - 1, expected).figures_missing() == [(before, "12321"), (before, "carrier")]
     assert await clock(at, ten, ()).figures_missing() == []
-    assert await clock(at, ten, expected).figures_missing() == ["12321"]
+    assert await clock(at, ten, expected).figures_missing() == [(FIRST, "12321")]
     assert await clock(at, ten + 5 * HOUR, expected).figures_missing() == []
-    assert await clock(at, ten + DAY, expected).figures_missing() == ["12321", "carrier"]
-    assert sorted(scope for scope, _ in await alerts(at, "complaints.file_missing")) == ["12321", "12321", "carrier"]
+    assert await clock(at, ten + DAY, expected).figures_missing() == [(TODAY, "12321"), (TODAY, "carrier")]
+    assert len(await alerts(at, "complaints.file_missing")) == 5
+
+
+async def test_days_that_nobody_looked_at_are_made_up_for(at: World) -> None:
+    """Settlement was down from before ten o'clock of one day until the third after it."""
+    day, expected = dt.date(2025, 8, 1), ("own",)
+    nine = bounds(day, ZONE)[1] + 9 * HOUR
+    async with at.pool.acquire() as conn:
+        await figures.state(conn, day, "own", 0, "Li Lei", nine, bounds(day, ZONE))
+    later = [day + dt.timedelta(days=n) for n in (1, 2)]
+    raised = await asyncio.gather(*(clock(at, nine + 3 * DAY - HOUR, expected).figures_missing() for _ in range(3)))
+    assert sorted(one for some in raised for one in some) == [(one, "own") for one in later], "each once"
+    assert await clock(at, nine + 3 * DAY + HOUR, expected).figures_missing() == [(day + dt.timedelta(days=3), "own")]
 
 
 async def test_words_of_cases_closed_long_ago_are_forgotten(at: World) -> None:

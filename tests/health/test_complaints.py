@@ -101,12 +101,51 @@ async def test_without_a_port_several_of_one_sender_count_for_it_and_of_two_for_
     assert [(campaign, port, n) for (_, campaign, port), n in counted.items()] == [(None, None, 1)]
 
 
+async def test_what_the_centre_and_a_carrier_both_tell_is_one_case_told_twice(at: World) -> None:
+    who = at.number()
+    (first,) = await at.take(told(who, source="own", text="别再发了"))
+    confirmed = "SELECT source, confirmed FROM complaints WHERE id = $1"
+    assert await at.rows(confirmed, first.id) == [("own", False)]
+    for _ in range(2):
+        for source, ref in (("12321", "JB-77"), ("carrier", "GD-78"), ("carrier", "GD-79")):
+            (again,) = await at.take(told(who, source=source, ref=ref, text="别再发了！"), by=f"cli/{source}")
+            assert (again.id, again.duplicate) == (first.id, True)
+    assert await at.rows(confirmed, first.id) == [("own", True)]
+    async with at.pool.acquire() as conn:
+        acts = [one for one in await cases.acts(conn, first.id) if one.act is CaseAct.TOLD]
+    assert [(one.by, one.detail) for one in acts] == [
+        ("cli/12321", "12321"), ("cli/carrier", "carrier"), ("cli/carrier", "carrier"),
+    ]  # fmt: skip
+    assert at.keys.open_case(acts[0].sealed or b"", uuid.UUID(first.id).bytes) == b"JB-77"
+    (other,) = await take(at.means, [told(at.number(), source="carrier", ref="GD-78")], "shop", NOW)
+    assert isinstance(other, Refusal), "a reference of somebody else"
+    await Personal(at.pool).forget(at.keys.subject(who))
+    assert await at.one("SELECT count(*) FROM case_acts WHERE complaint = $1 AND sealed IS NOT NULL", first.id) == 0
+
+
+async def test_two_sources_that_tell_of_the_same_at_once_make_one_case(at: World) -> None:
+    people, before = [at.number() for _ in range(12)], await at.counts()
+    files = [[told(who, source=source, ref=f"{source}-{who}") for who in people] for source in ("12321", "carrier")]
+    taken = await asyncio.gather(*(at.take(*file) for file in (*files, *files)))
+    assert len({one.id for some in taken for one in some}) == 12
+    assert sum(not one.duplicate for some in taken for one in some) == 12
+    assert sum((await at.counts()).values()) - sum(before.values()) == 12
+    who = at.number()
+    one, two = await at.take(told(who, ref="x1"), told(who, ref="x2", source="carrier"))
+    assert (one.id, one.duplicate, two.duplicate) == (two.id, False, True), "in one batch"
+
+
 @pytest.mark.parametrize(
     ("first", "again", "same"),
     [
         ({"ref": "A-1"}, {"ref": "A-1", "text": "换句话说", "at_ms": NOW - DAY}, True),
         ({"ref": "A-2"}, {"ref": "A-3"}, False),
-        ({"ref": "A-4"}, {"ref": "A-4", "source": "carrier"}, False),
+        ({"ref": "A-4"}, {"ref": "A-4", "source": "carrier"}, True),
+        ({"ref": "A-5"}, {"ref": "B-5", "source": "carrier", "text": "换句话说"}, False),
+        ({"ref": "A-6"}, {"ref": "B-6", "source": "carrier", "port": "10690001"}, False),
+        ({"ref": "A-7"}, {"ref": "B-7", "source": "carrier", "at_ms": NOW - 1}, False),
+        ({"ref": "A-8"}, {"source": "own"}, True),
+        ({}, {"ref": "A-9"}, True),
         ({}, {"text": " 骚扰 短信！"}, True),
         ({}, {"source": "carrier"}, True),
         ({}, {"at_ms": NOW + 23 * HOUR}, True),  # `NOW` is midnight in Shanghai

@@ -132,6 +132,11 @@ def test_a_case_is_handled_from_the_list_to_its_end(env: dict[str, str], within:
     shown = types(env, "show", case, "--by", "Han Mei")[1]
     for words in ("我是王五，别发了", "W-1", "(已致电道歉)", "assent evidence export", "closed apologised by Li Lei"):
         assert words in shown
+    for nobody in ("", "  "):
+        for words in (("assign", case, "--to", "x"), ("answer", case), ("close", case, "--outcome", "resolved"),
+                      ("match", case, "none"), ("show", case)):  # fmt: skip
+            status, _, said = types(env, *words, "--by", nobody)
+            assert (status, said.startswith("assent: --by must be a name")) == (1, True), words
     lost = "00000000-0000-8000-8000-000000000000"
     assert types(env, "answer", lost, "--by", "x")[2].startswith("assent: there is no such case")
 
@@ -152,4 +157,6 @@ def test_a_day_is_signed_off_and_says_when_figures_differ(env: dict[str, str]) -
     status, out, said = types(env, *words, "--count", "2", "--date", "2026-01-02")
     assert (status, "2 stated, 0 imported, by Li Lei" in out) == (2, True)
     assert "differ" in said
+    status, _, said = types(env, "sign-off", "--source", "carrier", "--by", " ", "--count", "0")
+    assert (status, said.startswith("assent: --by must be a name")) == (1, True)
     assert types(env, *words, "--count", "0", "--date", "2099-01-01")[2] == "assent: that day has not begun\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.assemble.parts import Misconfigured
 from gateway.assemble.settle import expected_files
-from gateway.rules.complaint_days import bounds, missing, yesterday
+from gateway.rules.complaint_days import bounds, due, missing, yesterday
 from gateway.settings import Settings
 
 SHANGHAI, BERLIN = ZoneInfo("Asia/Shanghai"), ZoneInfo("Europe/Berlin")
@@ -33,15 +33,22 @@ def test_a_day_with_a_change_of_clocks_is_longer_or_shorter() -> None:
     assert (spring[1] - spring[0], autumn[1] - autumn[0]) == (23 * HOUR, 25 * HOUR)
 
 
-def test_figures_are_missing_from_ten_local_time_until_somebody_signs() -> None:
-    expected = ("12321", "carrier")
+def test_figures_are_due_from_ten_local_time() -> None:
     nine, ten = ms(SHANGHAI, 2026, 11, 25, 9, 59, 59), ms(SHANGHAI, 2026, 11, 25, 10)
-    day = date(2026, 11, 24)
-    assert missing(nine, SHANGHAI, expected, ()) == []
-    assert missing(ten, SHANGHAI, expected, ()) == ["12321", "carrier"]
-    assert missing(ten, SHANGHAI, expected, [(day, "12321"), (date(2026, 11, 23), "carrier")]) == ["carrier"]
-    assert missing(ten, ZoneInfo("UTC"), expected, ()) == []
-    assert missing(ten, SHANGHAI, (), ()) == []
+    assert due(nine, SHANGHAI, 2) == [date(2026, 11, 23), date(2026, 11, 22)]
+    assert due(ten, SHANGHAI, 2) == [date(2026, 11, 24), date(2026, 11, 23)]
+    assert due(ten, ZoneInfo("UTC"), 1) == [date(2026, 11, 23)]
+
+
+def test_what_nobody_signed_off_nor_was_told_of_is_missing_back_to_the_last_day_that_was() -> None:
+    expected, days = ("12321", "carrier"), [date(2026, 11, day) for day in (24, 23, 22, 21)]
+    newest = [(days[0], "12321"), (days[0], "carrier")]
+    assert missing(days, expected, ()) == newest
+    assert missing(days, expected, newest) == []
+    assert missing(days, expected, [newest[0], (days[1], "carrier")]) == [newest[1]]
+    known = [newest[0], (days[3], "carrier")]
+    assert missing(days, expected, known) == [(days[2], "carrier"), (days[1], "carrier"), newest[1]]
+    assert missing(days, (), ()) == []
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_a_hundred_thousand_lines_are_read_in_a_few_hundred_kilobytes() -> None:
         ("JB,13800000001", "at"),
         ("JB,13800000001,10690002,2025-11-24 20:00:00," + "长" * 4001, "text"),
         ("合计,3", "reporter"),
+        ("JB,13800000001,10690002,2025-11-24 20:00:00,骚扰,别再发了", None),
         ('JB,"13800000001"x,10690002,2025-11-24 20:00:00,x', None),
     ],
 )
@@ -160,6 +161,22 @@ def test_lines_in_another_encoding_or_with_nul_are_bad() -> None:
     assert [type(one) for one in found] == [Line, Bad, Line]
     assert isinstance(read(head + good.replace(b"JB001", b"J\0B"))[0], Bad)
     assert Decoder("utf-8").text(b"\xff") is None
+
+
+def test_a_marked_file_is_utf_8_though_its_first_words_are_cut_within_a_character() -> None:
+    said = "请不要再发".encode()
+    head = b"\xef\xbb\xbfreporter,at,text\n"
+    lines = [b"13800000001,2025-11-24 20:00:00," + words + b"\n" for words in (said[:-1], said)]
+    cut_off, whole = read(head + b"".join(lines), "own")
+    assert isinstance(cut_off, Bad)
+    assert isinstance(whole, Line)
+    assert whole.told.text == said.decode()
+
+
+def test_empty_cells_behind_the_last_column_are_none() -> None:
+    head, good = EXPORT.splitlines()[:2]
+    (one,) = read(f"{head}\n{good},,\n".encode())
+    assert isinstance(one, Line)
 
 
 def test_what_is_no_file_of_complaints_is_refused_at_once() -> None:
