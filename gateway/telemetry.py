@@ -192,7 +192,7 @@ CLICKS_LEFT_OUT = Count(
 )
 SENDER_DELIVERED = Level(
     "assent_sender_delivered",
-    "Messages delivered in the last 24 whole hours and the present one.",
+    "Messages delivered in the last 24 hours.",
     "sender",
     mode="max",
 )

@@ -107,7 +107,10 @@ def audit_health(
 @app.command()
 def stop(
     scope: Annotated[
-        str, typer.Argument(help="`all`, `class:marketing`, `sender:acme`, `campaign:x`, `port:1069…`, `list_source:x`")
+        str,
+        typer.Argument(
+            help="`all`, `class:marketing`, `sender:acme`, `campaign:acme/x`, `port:1069…`, `list_source:acme/x`"
+        ),
     ],
     by: Annotated[str, typer.Option(help="Your name; it is recorded.")],
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
@@ -117,7 +120,7 @@ def stop(
 
     Example:
 
-        assent stop campaign:double11 --by 'Li Lei' --reason 'complaints on port 10690002'
+        assent stop campaign:acme/double11 --by 'Li Lei' --reason 'complaints on port 10690002'
     """
     from gateway.assemble import commands
 
@@ -140,9 +143,9 @@ def resume(
 
     Examples:
 
-        assent resume campaign:double11 --trickle --by 'Li Lei' --reason 'list cleaned, watching one in a hundred'
+        assent resume campaign:acme/double11 --trickle --by 'Li Lei' --reason 'list cleaned, watching one in a hundred'
 
-        assent resume campaign:double11 --by 'Li Lei' --reason 'list cleaned'
+        assent resume campaign:acme/double11 --by 'Li Lei' --reason 'list cleaned'
     """
     from gateway.assemble import commands
 

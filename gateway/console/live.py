@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from gateway.console.desk import Desk
 from gateway.contract.registry import Sender
-from gateway.records import breakers, health, refusals, registry
+from gateway.records import breakers, health, refusals, registry, weighing
 from gateway.records.connection import Connection
-from gateway.records.health import DAY_HOURS, Totals, Where, Windows
+from gateway.records.health import Totals, Where
 from gateway.records.spans import HOUR
-from gateway.rules.breaker import Line
+from gateway.rules.breaker import Counts, Level, Line, in_force, strictest
+from gateway.rules.pack import Pack
 
 FRESH_S = 1.6
 MOST_KEPT = 200
@@ -31,22 +32,35 @@ class Standing(NamedTuple):
     warned: Mapping[str, Any]
 
 
+class Weighed(NamedTuple):
+    """What breakers weigh, as the evaluator counts and judges it."""
+
+    scopes: dict[str, Counts]
+    floors: dict[str, int]
+    """The Unix minutes from which scopes are counted that a person let go on."""
+    standing: Standing
+    senders: dict[str, Sender]
+
+
 class Board(NamedTuple):
     """The overview's figures."""
 
     totals: Totals
     refused: dict[str, int]
-    scopes: dict[str, Windows]
     hours: "list[tuple[int, Totals]]"
-    standing: Standing
-    senders: dict[str, Sender]
+    weighed: Weighed
 
 
 class Part(NamedTuple):
     """Figures of a sender or a campaign."""
 
     totals: Totals
-    windows: Windows
+    counts: Counts
+    """As its breaker weighs it."""
+    level: Level
+    """How it is judged."""
+    since: int
+    """The Unix minute from which it is weighed, where a person let it go on; 0 where nobody did."""
     hours: "list[tuple[int, Totals]]"
     campaigns: dict[str, Totals]
     purposes: dict[str, Totals]
@@ -60,18 +74,33 @@ class Live:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._counting = weighing.Counting()
         self._kept: dict[str, tuple[float, Any]] = {}
         self._reading: dict[str, asyncio.Lock] = {}
 
     async def board(self) -> Board:
         """The overview."""
-        board: Board = await self._fresh("board", _board)
+        weighed = await self._weighed()
+        board: Board = await self._fresh("board", lambda conn: _board(conn, weighed))
         return board
 
     async def part(self, kind: str, name: str) -> Part:
         """A sender's or a campaign's page."""
-        part: Part = await self._fresh(f"{kind}:{name}", lambda conn: _part(conn, kind, name))
+        weighed = await self._weighed()
+        packs = self._desk.packs
+        part: Part = await self._fresh(f"{kind}:{name}", lambda conn: _part(conn, weighed, packs, f"{kind}:{name}"))
         return part
+
+    async def _weighed(self) -> Weighed:
+        found: Weighed = await self._fresh("weighed", self._weigh)
+        return found
+
+    async def _weigh(self, conn: Connection) -> Weighed:
+        known, moved = (await registry.load(conn)).senders, await registry.breakers(conn)
+        floors = weighing.floors(moved)
+        standing = Standing({one.scope: one for one in moved}, await breakers.warned(conn))
+        scopes = await self._counting.counts(conn, _now(), floors)
+        return Weighed(scopes, floors, standing, {one.id: one for one in known})
 
     async def _fresh(self, key: str, read: Callable[[Connection], Awaitable[Any]]) -> Any:
         if len(self._reading) > MOST_KEPT:
@@ -100,51 +129,56 @@ def complaint_line(desk: Desk) -> Line:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+def _now() -> int:
+    return int(time.time()) // 60
+
+
 def day() -> tuple[int, int]:
-    """The Unix minutes of the last 24 whole hours and the present one, as the breaker counts them."""
-    now = int(time.time()) // 60
-    return (now // HOUR - DAY_HOURS) * HOUR, now + AHEAD
+    """The Unix minutes of the last 24 hours, as the breaker counts them."""
+    return weighing.begins(_now())[0], _now() + AHEAD
 
 
-async def _board(conn: Connection) -> Board:
+def hours() -> range:
+    """The Unix minutes at which hours begin that lie in the last 24, wholly or in part."""
     since, until = day()
-    known = await registry.load(conn)
+    return range(since // HOUR * HOUR, until, HOUR)
+
+
+async def _board(conn: Connection, weighed: Weighed) -> Board:
+    since, until = day()
     return Board(
         totals=(await health.totals(conn, since, until))[None],
         refused=await refusals.totals(conn, since, until),
-        scopes=await health.breaker_counts(conn, until - AHEAD),
         hours=await _hours(conn, {}),
-        standing=await _standing(conn),
-        senders={one.id: one for one in known.senders},
+        weighed=weighed,
     )
 
 
-async def _part(conn: Connection, kind: str, name: str) -> Part:
+async def _part(conn: Connection, weighed: Weighed, packs: Mapping[str, Pack], scope: str) -> Part:
     since, until = day()
-    where: Where = {"sender" if kind == "sender" else "campaign": [name]}
-    scopes = await health.breaker_counts(conn, until - AHEAD)
-    sender = None
-    if kind == "sender":
-        sender = next((one for one in (await registry.load(conn)).senders if one.id == name), None)
-    campaigns = await health.totals(conn, since, until, by="campaign", where=where) if kind == "sender" else {}
+    kind, _, name = scope.partition(":")
+    whole = kind == "sender"
+    where: Where = weighing.where_of(scope, weighed.senders)
+    counts = weighed.scopes.get(scope)
+    if counts is None:
+        counts = await weighing.counts_of(conn, scope, _now(), weighed.floors, weighed.senders)
+    verdict, _ = strictest(in_force(weighed.senders.values(), packs)(scope), scope, counts)
+    campaigns = await health.totals(conn, since, until, by="campaign", where=where) if whole else {}
     purposes = await health.totals(conn, since, until, by="purpose", where=where)
     return Part(
         totals=(await health.totals(conn, since, until, where=where))[None],
-        windows=scopes.get(f"{kind}:{name}", Windows()),
+        counts=counts,
+        level=verdict.level,
+        since=weighing.floor_in(weighed.floors, scope),
         hours=await _hours(conn, where),
         campaigns={key: one for key, one in campaigns.items() if key},
         purposes={key: one for key, one in purposes.items() if key},
-        refused=await refusals.totals(conn, since, until, name) if kind == "sender" else {},
-        standing=await _standing(conn),
-        sender=sender,
+        refused=await refusals.totals(conn, since, until, name) if whole else {},
+        standing=weighed.standing,
+        sender=weighed.senders.get(name) if whole else None,
     )
 
 
 async def _hours(conn: Connection, where: Where) -> "list[tuple[int, Totals]]":
     since, until = day()
     return [(at, one) for at, _, one in await health.series(conn, since, until, "hour", where=where)]
-
-
-async def _standing(conn: Connection) -> Standing:
-    moved = {one.scope: one for one in await registry.breakers(conn)}
-    return Standing(moved, await breakers.warned(conn))

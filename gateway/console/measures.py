@@ -12,11 +12,11 @@ from nicegui import ui
 
 from gateway.console import figures, pieces
 from gateway.console.frame import View
-from gateway.console.live import Standing, day
+from gateway.console.live import Standing, hours
 from gateway.contract.codes import MEANINGS, Code
-from gateway.records.health import Tally, Totals
-from gateway.records.spans import HOUR
-from gateway.rules.breaker import Line
+from gateway.contract.scope import whoever
+from gateway.records.health import Totals
+from gateway.rules.breaker import Level, Line, Tally
 
 MINUTE_S = 60
 SPLIT = {"lineStyle": {"color": "#8a958f", "opacity": 0.3}}
@@ -32,6 +32,10 @@ def tone(tally: Tally, line: Line) -> str:
     return "bad" if rate >= line.ppm and not few else "warn" if rate >= line.ppm / 2 else "good"
 
 
+JUDGED: Mapping[Level, str] = {"ok": "good", "warn": "warn", "open": "bad"}
+"""The colour of what a breaker judged."""
+
+
 class Rate:
     """The first figure: complaints per million delivered, against the line."""
 
@@ -42,8 +46,8 @@ class Rate:
             self._value = pieces.text("strong", "–")
             self._note = pieces.text("span", "", "quiet")
 
-    def show(self, tally: Tally) -> None:
-        """The rate now."""
+    def show(self, tally: Tally, level: Level | None = None, since: str = "") -> None:
+        """The rate now. `level`: how its breaker judges it; `since`: when a person let it go on, in words."""
         rate = figures.ppm(tally.complaints, tally.delivered)
         self._value.text = figures.ppm_text(rate)
         key = "rate_few" if tally.delivered < self._line.min_delivered else "rate_of"
@@ -54,7 +58,10 @@ class Rate:
             line=figures.ppm_text(self._line.ppm),
             least=figures.count(self._line.min_delivered),
         )
-        self._box.classes(replace=f"figure first {tone(tally, self._line)}")
+        if since:
+            self._note.text += " " + self._view.t("rate_since", at=since)
+        colour = JUDGED[level] if level is not None and tally.delivered else tone(tally, self._line)
+        self._box.classes(replace=f"figure first {colour}")
 
 
 class Figures:
@@ -126,10 +133,10 @@ class Hours:
         self._chart.props["aria-label"] = view.t["hours_chart"]
         self._shown: list[Any] = []
 
-    def show(self, hours: "list[tuple[int, Totals]]") -> None:
+    def show(self, counted: "list[tuple[int, Totals]]") -> None:
         """The hours now; a chart that says the same is left alone."""
-        of, (since, until) = dict(hours), day()
-        every = ((at, of.get(at, Totals())) for at in range(since, until, HOUR))
+        of = dict(counted)
+        every = ((at, of.get(at, Totals())) for at in hours())
         rows = [(at, figures.ppm(one.complaints, one.delivered), one.delivered) for at, one in every]
         if rows != self._shown:
             self._shown = rows
@@ -185,11 +192,11 @@ class Hours:
 
 def state(view: View, standing: Standing, scope: str) -> tuple[str, str]:
     """A scope's standing in words, and its colour."""
-    moved = standing.breakers.get(scope)
-    if moved is not None and moved.position == "open":
+    known = [standing.breakers[one] for one in (scope, whoever(scope) or "") if one in standing.breakers]
+    if any(one.position == "open" for one in known):
         return view.t["breaker_is_open"], "bad"
-    if moved is not None and moved.position == "trickle":
-        return view.t("breaker_trickles", share=f"{(moved.permille or 0) / 10:g}"), "warn"
+    if shares := [one.permille or 0 for one in known if one.position == "trickle"]:
+        return view.t("breaker_trickles", share=f"{min(shares) / 10:g}"), "warn"
     if scope in standing.warned:
         return view.t["breaker_warns"], "warn"
     return view.t["breaker_is_closed"], "good"

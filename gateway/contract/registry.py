@@ -14,16 +14,16 @@ from gateway.contract.message import Slug
 
 SCOPE = (
     r"^(all|class:(verification|transactional|marketing|consent)|sender:[a-z0-9][a-z0-9_-]{0,31}"
-    r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,128})$"
+    r"|port:[0-9]{3,20}|(campaign|list_source):[\x21-\x7e]{1,161})$"
 )
-"""What a breaker can stop."""
+"""What a breaker can stop (`contract.scope`)."""
 SCOPE_FORMS = (
     "all",
     "class:verification, class:transactional, class:marketing or class:consent",
     "sender:<name>",
     "port:<3 to 20 digits>",
-    "campaign:<name>",
-    "list_source:<name>",
+    "campaign:<sender>/<name>, or campaign:<name> whoever sends it",
+    "list_source:<sender>/<name>, or list_source:<name>",
 )
 """The same in words."""
 ROLES = ("send", "consent", "read", "suppress", "complain", "operate")

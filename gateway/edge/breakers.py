@@ -25,6 +25,7 @@ from gateway.ledger import events
 from gateway.records import breakers as records
 from gateway.records import registry
 from gateway.records.connection import Connection
+from gateway.records.weighing import MINUTE_MS, counts_of, floors
 from gateway.rules.breaker import KINDS, in_force, strictest
 
 router = routes("operations")
@@ -158,15 +159,16 @@ async def breaker_acts(
 @router.get("/v1/breakers/{scope:path}")
 async def breaker(caller: Annotated[Caller, need("read")], scope: Scope) -> ScopeView:
     """One scope: its breaker, and how near it is to its line; for whoever watches a trickle before closing."""
-    now, gate = acts.now_ms() // records.MINUTE_MS, caller.gate
+    now, gate = acts.now_ms() // MINUTE_MS, caller.gate
+    senders = gate.cfg.registry.senders if gate.cfg.registry else ()
     async with gate.pool.acquire(timeout=CONNECT_S) as connection:
         await _check_visible(caller, connection, scope)
-        standing = next((one for one in await registry.breakers(connection) if one.scope == scope), None)
+        moved = await registry.breakers(connection)
+        standing = next((one for one in moved if one.scope == scope), None)
         view = None if standing is None else _view(caller, standing)
         if scope.partition(":")[0] not in KINDS:
             return ScopeView(scope=scope, breaker=view, now=None)
-        counts = await records.counts_of(connection, scope, now, records.floor_of(standing))
-    senders = gate.cfg.registry.senders if gate.cfg.registry else ()
+        counts = await counts_of(connection, scope, now, floors(moved), {one.id for one in senders})
     verdict, _ = strictest(in_force(senders, gate.packs)(scope), scope, counts)
     figures = verdict.nearest and verdict.nearest.figures()
     near = PressureView(level=verdict.level, share=round(verdict.share, 3), reason=verdict.reason, figures=figures)

@@ -194,10 +194,7 @@ async def _rows(
         return {}
     if by != "consent_age":
         return await health.totals(conn, first, last, by=by, where=where)
-    if set(where) - {"sender", "campaign"}:
-        raise wrong("by", "consent_age goes with sender and campaign alone")
-    (campaign,) = where.get("campaign", (None,))
-    return await consent_age.by_consent_age(conn, first, last, where.get("sender"), campaign)
+    return await consent_age.by_consent_age(conn, first, last, where)
 
 
 async def _points(

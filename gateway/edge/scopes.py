@@ -1,18 +1,17 @@
 """Which scopes of breakers and cleansings a client may look at: those that stop or divide its own senders' messages.
 
-The role `operate`, and a client of every sender, see all. A campaign or a list may be several senders': whoever of them
-asks sees its sums, but not what the others' campaigns are called.
+The role `operate`, and a client of every sender, see all. A campaign or a list that somebody stopped whoever sends it
+may be several senders': whoever of them asks sees its sums, but not what the others' campaigns are called.
 """
 
 from collections.abc import Collection
 from typing import Any
 
+from gateway.contract.scope import SHARED, part
 from gateway.edge.callers import Caller
 from gateway.edge.lookups import sees_all
 from gateway.records import breakers
 from gateway.records.connection import Connection
-
-SHARED = ("campaign", "list_source")
 
 
 def all_of(caller: Caller) -> bool:
@@ -36,6 +35,7 @@ async def visible(caller: Caller, connection: Connection, scopes: Collection[str
 
 def told(caller: Caller, scope: str, figures: dict[str, Any] | None) -> dict[str, Any] | None:
     """The figures of an opening as this client sees them."""
-    if figures is None or all_of(caller) or scope.partition(":")[0] not in SHARED:
+    found = part(scope)
+    if figures is None or all_of(caller) or found.kind not in SHARED or found.sender in caller.client.senders:
         return figures
     return {name: value for name, value in figures.items() if name != "clean"}

@@ -16,6 +16,7 @@ from contextlib import suppress
 from gateway import telemetry
 from gateway.contract.decision import Class
 from gateway.contract.registry import Client, Registry, Sender, Trickle
+from gateway.contract.scope import of_sender
 from gateway.guard import keys
 from gateway.guard.link import Argument
 from gateway.guard.server import GuardUnavailable, Server
@@ -127,9 +128,12 @@ class Cfg:
         """
         if not self._stopped:
             return None
-        scopes = ("all", f"class:{cls.value}", f"sender:{sender}")
-        named = (("port", port), ("campaign", campaign), ("list_source", list_source))
-        every = (*scopes, *(f"{kind}:{name}" for kind, name in named if name))
+        every = ["all", f"class:{cls.value}", f"sender:{sender}"]
+        if port:
+            every.append(f"port:{port}")
+        for kind, name in (("campaign", campaign), ("list_source", list_source)):
+            if name:
+                every += (f"{kind}:{name}", of_sender(kind, sender, name))
         return next((scope for scope in every if scope in self._stopped and self._stops(scope, subject)), None)
 
     def _stops(self, scope: str, subject: bytes | None) -> bool:

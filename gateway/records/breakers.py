@@ -1,4 +1,4 @@
-"""What the breaker's evaluator reads and writes: counts, openings, warnings, and what the ledger has yet to be told.
+"""What the breaker's evaluator writes: openings, warnings, and what the ledger has yet to be told; `weighing` counts.
 
 Owns table `breaker_warnings` and the column `recorded` of `breaker_acts`; `registry` moves breakers. An opening is one
 transaction: the position, its act and its alert are there together or not at all. The ledger is told after that, by an
@@ -7,40 +7,25 @@ event that the act's own number names, again and again until it has it: a crash 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from asyncpg import QueryCanceledError
 
 from gateway.contract.health import Alert
+from gateway.contract.scope import part
 from gateway.records import alerts, health, registry
 from gateway.records.connection import Connection
-from gateway.records.health import DAY_HOURS, MONTH_DAYS, Dimension, Windows
-from gateway.records.spans import DAY, HOUR
-from gateway.rules.breaker import Counts, Tally
-from gateway.telemetry import logger
-
-log = logger("records")
+from gateway.records.health import Dimension
+from gateway.records.weighing import where_of
 
 LOCK = 0x4153_5345_42
 """One evaluator at a time; the others stand by. It lives as its connection does."""
 _OPENING = 0x4153_5345_424F
 MOST_NAMED = 5
-ANEW_S = 30.0
-MINUTE_MS = 60_000
 
 _STANDING = "SELECT is_open AND permille IS NULL AS stopped, changed_at FROM breakers WHERE scope = $1"
-_CONFIRMED = """
-SELECT coalesce(o.port, c.port) AS port, count(*) FILTER (WHERE c.minute >= $3) AS day, count(*) AS month
-FROM complaints c LEFT JOIN message_origins o ON o.id = c.origin
-LEFT JOIN unnest($4::text[], $5::bigint[]) f(port, minute) ON f.port = coalesce(o.port, c.port)
-WHERE c.source IN ('12321', 'carrier') AND c.at >= $1 AND c.minute >= greatest($2, coalesce(f.minute, 0))
-    AND coalesce(o.port, c.port) IS NOT NULL
-GROUP BY 1
-"""
 _ACTS = """
 SELECT id, scope, is_open, permille, acted_by, reason, figures, at, recorded FROM breaker_acts
 WHERE scope = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
@@ -50,9 +35,13 @@ SELECT id, scope, is_open, permille, acted_by, reason, figures, at, recorded FRO
 WHERE NOT recorded ORDER BY id LIMIT $1
 """
 _USED = """
-SELECT k.scope FROM unnest($2::text[], $3::text[], $4::text[]) AS k(scope, kind, name) WHERE EXISTS (
-    SELECT FROM message_origins o WHERE o.sender = ANY($1)
-        AND CASE k.kind WHEN 'campaign' THEN o.campaign ELSE o.list_source END = k.name
+SELECT k.scope FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS k(scope, kind, name, sender, of_sender)
+WHERE EXISTS (
+    SELECT FROM message_origins o, LATERAL (
+        SELECT CASE k.kind WHEN 'campaign' THEN o.campaign ELSE o.list_source END AS name
+    ) AS named
+    WHERE o.sender = ANY($1) AND (named.name = k.name OR (o.sender = k.sender AND named.name = k.of_sender))
 )
 """
 _WARN = "INSERT INTO breaker_warnings (scope, figures) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING since"
@@ -82,6 +71,7 @@ class Share(NamedTuple):
     """A campaign's or list source's part in what a scope was complained about."""
 
     name: str
+    """As its own scope has it: with its sender."""
     complaints: int
     unsubscribes: int
     delivered: int
@@ -92,109 +82,18 @@ async def claim(conn: Connection) -> bool:
     return bool(await conn.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
 
 
-# --- counts --------------------------------------------------------------------------------------------------------
-
-
-class Counting:
-    """Counts every scope, again and again. Those with a floor are summed anew only when somebody did something.
-
-    Between two acts only deliveries come, by which a rate falls; each is still looked at every `ANEW_S`.
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._known: dict[str, tuple[_Seen, float, Windows]] = {}
-
-    async def counts(self, conn: Connection, now: int, floors: Mapping[str, int]) -> dict[str, Counts]:
-        """The counts at a Unix minute; `floors`: scopes that count from a minute on.
-
-        What 12321 or a carrier brought counts for the port it names even where nobody knows the message.
-        """
-        weighed = await health.breaker_counts(conn, now)
-        floored = await self._floored(conn, now, floors, weighed)
-        weighed = {scope: windows for scope, windows in weighed.items() if scope not in floors} | floored
-        found = {
-            scope: Counts(*(Tally(one.delivered, one.complaints, 0, one.unsubscribes) for one in windows))
-            for scope, windows in weighed.items()
-        }
-        for scope, day, month in await _confirmed(conn, now, floors):
-            was = found.get(scope, Counts(Tally(), Tally()))
-            found[scope] = Counts(was.day._replace(confirmed=day), was.month._replace(confirmed=month))
-        return found
-
-    async def _floored(
-        self, conn: Connection, now: int, floors: Mapping[str, int], whole: Mapping[str, Windows]
-    ) -> dict[str, Windows]:
-        at, known = self._monotonic(), self._known
-        seen = {
-            scope: _Seen(floor, *(n for one in whole[scope] for n in (one.complaints, one.unsubscribes)))
-            for scope, floor in floors.items()
-            if scope in whole
-        }
-        self._known = {
-            scope: known[scope]
-            for scope, what in seen.items()
-            if scope in known and known[scope][0] == what and at - known[scope][1] < ANEW_S
-        }
-        anew = {scope: what.floor for scope, what in seen.items() if scope not in self._known}
-        if anew:
-            try:
-                summed = await health.breaker_counts(conn, now, anew)
-            except (TimeoutError, QueryCanceledError) as fault:  # these wait for the next look, all others do not
-                log.warning("breaker_uncounted", scopes=len(anew), error=type(fault).__name__)
-                summed = {}
-            self._known |= {scope: (seen[scope], at, summed[scope]) for scope in anew if scope in summed}
-        return {scope: windows for scope, (_, _, windows) in self._known.items()}
-
-
-async def counts_of(conn: Connection, scope: str, now: int, floor: int = 0) -> Counts:
-    """One scope's counts at a Unix minute, none of them older than its floor."""
-    kind, _, name = scope.partition(":")
-    tallies = []
-    for since in ((now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY):
-        where = {kind: [name]}
-        totals = await health.totals(conn, max(since, floor), now + DAY, where=where)  # type: ignore[arg-type]  # a kind
-        one = totals[None]
-        tallies.append(Tally(one.delivered, one.complaints, 0, one.unsubscribes))
-    confirmed = {port: both for port, *both in await _confirmed(conn, now, {scope: floor})} if kind == "port" else {}
-    day, month = confirmed.get(scope, (0, 0))
-    return Counts(tallies[0]._replace(confirmed=day), tallies[1]._replace(confirmed=month))
-
-
-def floor_of(standing: registry.Breaker | None) -> int:
-    """The minute from which a scope is counted: the one after a person let it go on; 0 where it was never stopped."""
-    if standing is None or standing.position == "open" or standing.opened_at is None:
-        return 0
-    return int(standing.changed_at.timestamp() * 1000) // MINUTE_MS + 1
-
-
-class _Seen(NamedTuple):
-    """What a scope's sums were made at: its floor, and what was done about its messages in both whole windows."""
-
-    floor: int
-    day_complaints: int
-    day_unsubscribes: int
-    month_complaints: int
-    month_unsubscribes: int
-
-
-async def _confirmed(conn: Connection, now: int, floors: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Ports with what was confirmed about them, within a day and a month."""
-    day, month = (now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY
-    ports = {scope.removeprefix("port:"): floor for scope, floor in floors.items() if scope.startswith("port:")}
-    rows = await conn.fetch(_CONFIRMED, month * MINUTE_MS, month, day, list(ports), list(ports.values()))
-    return [(f"port:{row['port']}", row["day"], row["month"]) for row in rows]
-
-
 async def worst(conn: Connection, scope: str, by: Dimension, since: int, until: int) -> list[Share]:
     """The campaigns or list sources of a scope with the most complaints, then opt-outs, between two Unix minutes."""
-    kind, _, name = scope.partition(":")
-    totals = await health.totals(conn, since, until, by=by, where={kind: [name]})  # type: ignore[dict-item]  # a kind
-    shares = [
-        Share(key, one.complaints, one.unsubscribes, one.delivered)
-        for key, one in totals.items()
-        if key and one.complaints + one.unsubscribes
-    ]
+    where = where_of(scope)
+    senders = where.get("sender") or await health.totals(conn, since, until, by="sender", where=where)
+    shares = []
+    for sender in filter(None, senders):
+        totals = await health.totals(conn, since, until, by=by, where={**where, "sender": [sender]})
+        shares += [
+            Share(f"{sender}/{key}", one.complaints, one.unsubscribes, one.delivered)
+            for key, one in totals.items()
+            if key and one.complaints + one.unsubscribes
+        ]
     return sorted(shares, key=lambda one: (-one.complaints, -one.unsubscribes, one.name))[:MOST_NAMED]
 
 
@@ -202,7 +101,10 @@ async def used(conn: Connection, senders: Collection[str], scopes: Collection[st
     """Those of these campaigns and list sources that a message of one of the senders belongs to."""
     if not scopes:
         return set()
-    parts = [(scope, *scope.split(":", 1)) for scope in scopes]
+    parts = [
+        (scope, of.kind, scope.partition(":")[2], of.sender, of.name)
+        for scope, of in ((scope, part(scope)) for scope in scopes)
+    ]
     return {row["scope"] for row in await conn.fetch(_USED, list(senders), *map(list, zip(*parts, strict=True)))}
 
 

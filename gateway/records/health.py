@@ -1,10 +1,9 @@
 """What became of messages and what people did about them, summed from the buckets, by what they have in common.
 
-Owns no table: `settlement` and `signals` keep the buckets. For the breaker and the console:
+Owns no table: `settlement` and `signals` keep the buckets. What breakers weigh is `weighing`'s; for everybody else:
 
     await health.totals(conn, since, until, by="campaign", where={"sender": ["acme"]})   -> {campaign or None: Totals}
     await health.series(conn, since, until, step="hour", by=None, where={})               -> [(minute, key, Totals)]
-    await health.breaker_counts(conn, now, floors={"sender:acme": minute})                -> {"sender:acme": Windows, …}
 
 Times are Unix minutes, `until` not included. Dimensions: `sender`, `campaign`, `purpose`, `port`, `carrier`,
 `list_source`, `client`; a message without one counts under None. What is counted when: acceptances, submits and final
@@ -17,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
 from gateway.contract.decision import Cause, Status
 from gateway.contract.health import Act
@@ -30,10 +29,6 @@ Step = Literal["minute", "hour", "day"]
 Where = Mapping[Dimension, Collection[str]]
 STEPS: Final[dict[Step, int]] = {"minute": 1, "hour": HOUR, "day": DAY}
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-SCOPED: Final[tuple[Dimension, ...]] = ("sender", "campaign", "port", "list_source")
-"""The dimensions that breakers have, `<dimension>:<value>`."""
-DAY_HOURS = 24
-MONTH_DAYS = 30
 
 
 @dataclass(slots=True)
@@ -104,21 +99,6 @@ def _share(part: int, whole: int, of: int) -> float | None:
 
 class TooMuch(Exception):  # noqa: N818 - it says what happened
     """There is more than the caller wants to hold."""
-
-
-class Tally(NamedTuple):
-    """What a breaker weighs, of one scope over one window."""
-
-    delivered: int = 0
-    complaints: int = 0
-    unsubscribes: int = 0
-
-
-class Windows(NamedTuple):
-    """A scope's tallies: over the last 24 whole hours and the present one; over the last 30 whole days and today."""
-
-    day: Tally = Tally()
-    month: Tally = Tally()
 
 
 _COLUMNS: Final[dict[str, str]] = {
@@ -248,49 +228,3 @@ def _add(to: Totals, table: str, row: Any) -> None:
             cause = CAUSES[row["cause"]]
             to.causes[cause] = to.causes.get(cause, 0) + n
     setattr(to, name, getattr(to, name) + n)
-
-
-# --- for the breaker -----------------------------------------------------------------------------------------------
-
-_WEIGHED = """
-SELECT o.sender, o.campaign, o.port, o.list_source, b.month, b.what, sum(b.n)::bigint AS n FROM (
-    SELECT origin, false AS month, 0 AS what, sum(n) AS n FROM outcome_hours
-        WHERE status = 4 AND hour >= $1 GROUP BY origin
-    UNION ALL SELECT origin, true, 0, sum(n) FROM outcome_days WHERE status = 4 AND day >= $2 GROUP BY origin
-    UNION ALL SELECT origin, false, signal, sum(n) FROM signal_hours
-        WHERE signal IN (1, 2) AND hour >= $1 GROUP BY origin, signal
-    UNION ALL SELECT origin, true, signal, sum(n) FROM signal_days
-        WHERE signal IN (1, 2) AND day >= $2 GROUP BY origin, signal
-) b JOIN message_origins o ON o.id = b.origin
-GROUP BY 1, 2, 3, 4, 5, 6
-"""
-
-
-async def breaker_counts(conn: Connection, now: int, floors: Mapping[str, int] | None = None) -> dict[str, Windows]:
-    """What every scope weighs at a Unix minute; scopes without anything are left out.
-
-    `floors`: scopes that count from a minute on (they were closed then) instead of from their windows' beginning.
-    A complaint about a message that was sent before the floor does not count.
-    """
-    sums: dict[tuple[str, bool], list[int]] = {}
-    for row in await conn.fetch(_WEIGHED, now // HOUR - DAY_HOURS, now // DAY - MONTH_DAYS):
-        for name in SCOPED:
-            if row[name]:
-                sums.setdefault((f"{name}:{row[name]}", row["month"]), [0, 0, 0])[row["what"]] += row["n"]
-    found = {scope: Windows(*(Tally(*sums.get((scope, month), ())) for month in (False, True))) for scope, _ in sums}
-    for scope, floor in (floors or {}).items():
-        if scope in found:
-            found[scope] = await _since(conn, scope, now, floor, found[scope])
-    return found
-
-
-async def _since(conn: Connection, scope: str, now: int, floor: int, counted: Windows) -> Windows:
-    """A scope's tallies where each window begins at the floor, if that is later."""
-    begins = ((now // HOUR - DAY_HOURS) * HOUR, (now // DAY - MONTH_DAYS) * DAY)
-    if floor <= begins[1]:
-        return counted
-    name, _, value = scope.partition(":")
-    where: Where = {name: [value]}  # type: ignore[dict-item]  # the scope's own dimension
-    of = (await totals(conn, floor, now + DAY, where=where))[None]
-    since = Tally(of.delivered, of.complaints, of.unsubscribes)
-    return Windows(counted.day if floor <= begins[0] else since, since)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
 
 from gateway.contract.registry import Sender
+from gateway.contract.scope import part
 
 if TYPE_CHECKING:
     from gateway.rules.pack import Pack, Source
@@ -72,8 +73,8 @@ class Tally(NamedTuple):
 class Counts(NamedTuple):
     """Both windows of a scope, each no longer ago than its floor."""
 
-    day: Tally
-    month: Tally
+    day: Tally = Tally()
+    month: Tally = Tally()
 
     def within(self, within: Within) -> Tally:
         """One window's tally."""
@@ -144,14 +145,19 @@ def judge(lines: Lines, kind: Kind, counts: Counts) -> Verdict:
 
 
 def in_force(senders: Iterable[Sender], packs: Mapping[str, Pack]) -> Callable[[str], list[Lines]]:
-    """By scope: the lines of a sender's pack, of the packs of a port's senders, else of every sender's pack."""
+    """By scope: the lines of its sender's pack, of the packs of a port's senders, else of every sender's pack."""
     own: dict[str, set[str]] = {}
     for sender in senders:
         if sender.pack in packs:
             for scope in (f"sender:{sender.id}", f"port:{sender.service_port}", f"port:{sender.marketing_port}"):
                 own.setdefault(scope, set()).add(sender.pack)
     every = set().union(*own.values()) or packs.keys()
-    return lambda scope: [packs[name].breaker for name in own.get(scope, every)]
+
+    def lines(scope: str) -> list[Lines]:
+        sender = part(scope).sender
+        return [packs[name].breaker for name in own.get(f"sender:{sender}" if sender else scope, every)]
+
+    return lines
 
 
 def strictest(lines: Iterable[Lines], scope: str, counts: Counts) -> tuple[Verdict, Lines]:

@@ -23,12 +23,14 @@ from asyncpg import Pool, QueryCanceledError
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.health import Alert
 from gateway.contract.registry import Registry
+from gateway.contract.scope import whoever
 from gateway.ledger.appender import Appender, LedgerUnavailable
 from gateway.ledger.events import SYSTEM
-from gateway.records import breakers, registry
-from gateway.records.breakers import MINUTE_MS, Act
+from gateway.records import breakers, registry, weighing
+from gateway.records.breakers import Act
 from gateway.records.connection import AWAY, Connection
 from gateway.records.health import Dimension
+from gateway.records.weighing import MINUTE_MS
 from gateway.rules.breaker import KINDS, WITHIN_MINUTES, Verdict, in_force, strictest
 from gateway.rules.pack import Pack
 from gateway.telemetry import BREAKER_LOOKS, BREAKER_OPENS, BREAKERS, logger
@@ -66,7 +68,7 @@ class Evaluator:
         clock: Callable[[], int],
     ) -> None:
         self._pool, self._appender, self._packs, self._known, self._clock = pool, appender, packs, known, clock
-        self._counting = breakers.Counting()
+        self._counting = weighing.Counting()
 
     async def run(self) -> None:
         """For ever; outages are waited out, and another's tenure too."""
@@ -102,11 +104,7 @@ class Evaluator:
         """Count and judge every scope once."""
         now = self._clock() // MINUTE_MS
         standing = {one.scope: one for one in await registry.breakers(conn)}
-        floors = {
-            one.scope: breakers.floor_of(one)
-            for one in standing.values()
-            if one.position != "open" and one.scope.partition(":")[0] in KINDS
-        }
+        floors = weighing.floors(standing.values())
         counted = await self._counting.counts(conn, now, floors)
         warned = await breakers.warned(conn)
         known = self._known()
@@ -114,13 +112,13 @@ class Evaluator:
         judged = {
             scope: strictest(lines(scope), scope, counts)
             for scope, counts in counted.items()
-            if scope not in standing or standing[scope].position != "open"
+            if not _stopped(standing, scope)
         }
         done = Look([], [])
         for scope, (verdict, _) in sorted(judged.items(), key=lambda one: -one[1][0].share):  # the worst first
             if verdict.level == "open":
                 seen = standing[scope].changed_at if scope in standing else None
-                if await self._stop(conn, scope, seen, verdict, floors.get(scope, 0)):
+                if await self._stop(conn, scope, seen, verdict, weighing.floor_in(floors, scope)):
                     done.opened.append(scope)
             elif verdict.level == "warn" and scope not in warned and len(done.warned) < WARN_AT_ONCE:
                 await self._warn(conn, scope, verdict)
@@ -221,6 +219,11 @@ def event_of(act: Act) -> Event:
         occurred_at_ms=int(act.at.timestamp() * 1000),
         data=data,
     )
+
+
+def _stopped(standing: Mapping[str, registry.Breaker], scope: str) -> bool:
+    """Whether it is stopped whole already, alone or with everybody's of its name: there is nothing to judge."""
+    return any(one in standing and standing[one].position == "open" for one in (scope, whoever(scope) or scope))
 
 
 def _to_clean(scope: str, named: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -15,8 +15,8 @@ from asyncpg import Pool
 from gateway import telemetry
 from gateway.records import health
 from gateway.records.connection import AWAY
-from gateway.records.health import DAY_HOURS, Totals
-from gateway.records.spans import HOUR
+from gateway.records.health import Totals
+from gateway.records.spans import DAY, HOUR
 
 log = telemetry.logger("settle")
 EVERY_S = 5.0
@@ -37,9 +37,8 @@ async def run(pool: Pool[Any], senders: Callable[[], Collection[str]], clock: Ca
 
 async def measure(pool: Pool[Any], senders: Collection[str], now: int) -> None:
     """Set the gauges of these senders as they stand at a Unix minute."""
-    hour = now // HOUR
     async with asyncio.timeout(DEADLINE_S), pool.acquire() as conn:
-        found = await health.totals(conn, (hour - DAY_HOURS) * HOUR, (hour + 1) * HOUR, by="sender")
+        found = await health.totals(conn, now - DAY, (now // HOUR + 1) * HOUR, by="sender")
     for sender in senders:
         of = found.get(sender, Totals())
         telemetry.SENDER_DELIVERED.set(of.delivered, sender)

@@ -24,7 +24,7 @@ from gateway.ledger.appender import Appender
 from gateway.ledger.events import SYSTEM
 from gateway.ledger.keys import Keys
 from gateway.ledger.reading import Reading
-from gateway.records import breakers, held, registry, settlement, signals
+from gateway.records import breakers, held, registry, settlement, signals, weighing
 from gateway.records.held import Held
 from gateway.records.settlement import Minute
 from gateway.rules.breaker import Counts, Tally
@@ -78,8 +78,9 @@ class World:
 
     def __init__(self, pool: Any, origin: int, name: str) -> None:
         self.pool, self.origin, self.name = pool, origin, name
-        self.scope = f"campaign:{name}"
-        self.scopes = {f"{kind}:{name}" for kind in ("sender", "campaign", "list_source")} | {f"port:1069{name[1:]}"}
+        self.scope = f"campaign:{name}/{name}"
+        own = {f"{kind}:{name}/{name}" for kind in ("campaign", "list_source")}
+        self.scopes = own | {f"sender:{name}", f"port:1069{name[1:]}"}
 
     async def delivered(self, n: int, minute: int | None = None) -> None:
         key = Minute(now_ms() // 60_000 if minute is None else minute, self.origin, "simulator", DELIVERED, 0)
@@ -117,9 +118,10 @@ async def world(pool: Any) -> World:
     return await made(pool)
 
 
-async def made(pool: Any) -> World:
+async def made(pool: Any, campaign: str = "") -> World:
     name = f"w{next(_names):05d}"
-    fields = ("demo", name, "marketing.promotion", "marketing", f"1069{name[1:]}", "cn@2026.11", "consent", name, name)
+    port, campaign = f"1069{name[1:]}", campaign or name
+    fields = ("demo", name, "marketing.promotion", "marketing", port, "cn@2026.11", "consent", campaign, name)
     digest = name.encode().ljust(16)
     async with pool.acquire() as conn:
         numbers = await settlement.origin_ids(conn, [(digest, fields)])
@@ -151,9 +153,9 @@ async def test_it_warns_once_then_stops_once_and_names_the_list_to_clean(
     (alert,) = await world.alerts("breaker.open")
     assert alert["severity"] == "critical"
     assert alert["summary"].startswith(f"{world.scope} is stopped: 22 complaints of 10,000 delivered in 24h: at least ")
-    assert alert["summary"].endswith(f" Clean list_source:{world.name} first.")
+    assert alert["summary"].endswith(f" Clean list_source:{world.name}/{world.name} first.")
     (named,) = alert["detail"]["clean"]["list_source"]
-    assert named == {"name": world.name, "complaints": 22, "unsubscribes": 0, "delivered": 10_000}
+    assert named == {"name": f"{world.name}/{world.name}", "complaints": 22, "unsubscribes": 0, "delivered": 10_000}
     standing = await world.position()
     assert standing is not None
     assert (standing.position, standing.changed_by) == ("open", "assent")
@@ -285,12 +287,53 @@ async def test_what_was_judged_does_not_stop_again_and_what_comes_after_does(
     )
     await world.delivered(5_000, before + 25)
     await world.complained(30, before + 25)
-    standing = await world.position()
     async with pool.acquire() as conn:
-        counts = await breakers.counts_of(conn, world.scope, now_ms() // 60_000, breakers.floor_of(standing))
+        floors = weighing.floors(await registry.breakers(conn))
+        counts = await weighing.counts_of(conn, world.scope, now_ms() // 60_000, floors, {world.name})
     assert counts == Counts(Tally(5_000, 30), Tally(5_000, 30))
     assert (await look(pool, evaluator)).opened == [world.scope]
     assert len(await world.alerts("breaker.open")) == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_campaign_of_the_same_name_is_each_senders_own(pool: Any, evaluator: Evaluator) -> None:
+    bad, good = await made(pool, "double11"), await made(pool, "double11")
+    await bad.delivered(5_000)
+    await bad.complained(30)
+    await good.delivered(900_000)  # together they would be far below the line
+    opened = (await look(pool, evaluator)).opened
+    assert f"campaign:{bad.name}/double11" in opened
+    assert not [scope for scope in opened if good.name in scope or scope == "campaign:double11"]
+    (alert,) = await bad.alerts("breaker.open", f"port:1069{bad.name[1:]}")
+    assert [one["name"] for one in alert["detail"]["clean"]["campaign"]] == [f"{bad.name}/double11"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_by_hand_a_campaign_is_stopped_whoever_sends_it_and_letting_it_go_on_is_judged_for_all(
+    pool: Any, evaluator: Evaluator
+) -> None:
+    one = await made(pool, "shared")
+    scope, before = f"campaign:{one.name}/shared", now_ms() // 60_000 - 30
+    await registry.set_breaker(pool, "campaign:shared", is_open=True, by="li.lei", reason="a rumour")
+    await one.delivered(5_000, before)
+    await one.complained(30, before)
+    assert scope not in (await look(pool, evaluator)).opened, "it is stopped already"
+    await registry.set_breaker(pool, "campaign:shared", is_open=False, by="li.lei", reason="list cleaned")
+    assert scope not in (await look(pool, evaluator)).opened, "a person has judged this"
+    await pool.execute(
+        "UPDATE breakers SET changed_at = changed_at - interval '1 hour' WHERE scope = 'campaign:shared'"
+    )
+    assert scope in (await look(pool, evaluator)).opened
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_day_is_24_hours_and_not_25(pool: Any, evaluator: Evaluator, world: World) -> None:
+    now = now_ms() // 60_000
+    await world.delivered(5_000, now - 1_438)
+    await world.complained(30, now - 1_443)
+    async with pool.acquire() as conn:
+        counts = await evaluator._counting.counts(conn, now, {})
+    assert counts[world.scope] == Counts(Tally(5_000, 0), Tally(5_000, 30))
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -323,7 +366,7 @@ async def test_letting_go_on_what_is_not_stopped_forgets_nothing(pool: Any, eval
             "UPDATE breakers SET changed_at = changed_at - interval '1 hour' WHERE scope = $1", world.scope
         )
     standing = await world.position()
-    assert breakers.floor_of(standing) < now_ms() // 60_000 - 110, "closed twice, and counted from the first time"
+    assert weighing.floor_of(standing) < now_ms() // 60_000 - 110, "closed twice, and counted from the first time"
     async with pool.acquire() as conn:
         kept = await breakers.acts(conn, world.scope, None, 10)
     assert kept[0].id == act
@@ -464,9 +507,10 @@ async def test_parked_messages_of_a_trickle_go_by_their_recipients_and_the_other
     assert free & {row.id for row in rows} == passing
     assert 60 <= len(passing) <= 140
     for n in range(1_000):  # the edge and the last mile say the same
-        stopped = cfg.open_scope("x", Class.MARKETING, world.name, subject=_subject(n))
+        stopped = cfg.open_scope(world.name, Class.MARKETING, world.name, subject=_subject(n))
         assert (stopped is None) == (rows[n].id in passing)
-    assert cfg.open_scope("x", Class.MARKETING, world.name) == world.scope
+    assert cfg.open_scope(world.name, Class.MARKETING, world.name) == world.scope
+    assert cfg.open_scope("another", Class.MARKETING, world.name) is None
 
     await registry.set_breaker(pool, world.scope, is_open=False, by="li.lei", reason="clean")
     cfg = await cfg_with(guard, await registry.load(pool))

@@ -17,7 +17,7 @@ from http_carrier import Carrier, carrier
 pytestmark = pytest.mark.integration
 
 CAMPAIGN, LIST = "spring", "fair-2019"
-SCOPES = (f"campaign:{CAMPAIGN}", f"list_source:{LIST}", "port:10690001", "sender:acme")
+SCOPES = (f"campaign:acme/{CAMPAIGN}", f"list_source:acme/{LIST}", "port:10690001", "sender:acme")
 SIZE, RATE, ENOUGH = 2_600, 250, 1_400
 WARNING, COMPLAINTS = 4, 15
 """How many have complained when it warns, and when it opens: 4 of 1,400 and 4 of 2,600 are above half of the line and
@@ -152,7 +152,7 @@ async def test_complaints_stop_a_campaign_within_5_s_and_a_person_lets_it_go_on(
     summary = await live.pool.fetchval(
         "SELECT summary FROM alerts WHERE kind = 'breaker.open' AND scope = $1", SCOPES[3]
     )
-    assert summary.endswith(f"Clean list_source:{LIST} and campaign:{CAMPAIGN} first.")
+    assert summary.endswith(f"Clean {SCOPES[1]} and {SCOPES[0]} first.")
 
     job = await live.cleansing(SCOPES[1], "ready")
     counted = {one["category"]: one["people"] for one in job["categories"]}

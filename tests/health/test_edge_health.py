@@ -98,7 +98,6 @@ async def test_a_client_sees_its_own_senders_alone(edge: Running) -> None:
     [
         {"since": "2026-11-25T10:00:00Z", "until": "2026-11-25T09:00:00Z"},
         {"step": "minute", "since": "2026-01-01T00:00Z"},
-        {"by": "consent_age", "port": "10690002"},
         {"by": "nothing"},
         {"since": "yesterday"},
     ],
@@ -112,7 +111,7 @@ async def test_consent_age_is_read_from_the_records(edge: Running) -> None:
     at = NOW * 60_000 - day
     async with pool.acquire() as conn:
         await partitions.ensure(conn, [partitions.day_of(at)])
-        fields = ("shop", "bolt", "marketing.promotion", "marketing", "10690004", "cn@1", "consent", "aged", None)
+        fields = ("shop", "bolt", "marketing.promotion", "marketing", "10690004", "cn@1", "consent", "aged", "l-aged")
         (origin,) = (await settlement.origin_ids(conn, [(b"age" + bytes(13), fields)])).values()
         ids = [new_id(1, at) for _ in range(6)]
         for n, (age, one) in enumerate(zip((1, 40, 100, 400, 40, None), ids, strict=True)):
@@ -123,30 +122,39 @@ async def test_consent_age_is_read_from_the_records(edge: Running) -> None:
                     1_000_000 + n, f"age-{n}", at - age * day, bytes(16), bytes(32),
                 )  # fmt: skip
             await conn.execute(
-                "INSERT INTO messages (id, origin, accepted_at, settled_at, entry, rank, status, timeline) "
-                "VALUES ($1, $2, $3, $3, $4, 4000000, 4, '[]')",
+                "INSERT INTO messages (id, origin, accepted_at, settled_at, entry, rank, status, carrier, timeline) "
+                "VALUES ($1, $2, $3, $3, $4, 4000000, 4, 'sim', '[]')",
                 one, origin, at, None if age is None else 1_000_000 + n,
             )  # fmt: skip
         await signals.note(conn, [Signal(Act.COMPLAINT, b"aged" * 4, at // 60_000, at, origin, ids[1])])
-    said = await ask(edge, "other", sender="bolt", campaign="aged", by="consent_age",
-                     since=datetime.fromtimestamp(at / 1000 - 60, UTC).isoformat())  # fmt: skip
-    rows = {row["key"]: (row["delivered"], row["complaints"]) for row in said["rows"]}
-    assert rows == {
-        "under_30_days": (1, 0), "under_90_days": (2, 1), "under_1_year": (1, 0), "older": (1, 0), "none": (1, 0),
-    }  # fmt: skip
-    assert said["rows"][0]["key"] == "under_90_days"
+    since = datetime.fromtimestamp(at / 1000 - 60, UTC).isoformat()
+    for asked in (
+        {"sender": "bolt", "campaign": "aged"}, {"port": "10690004", "carrier": "sim"}, {"list_source": "l-aged"},
+        {"purpose": "marketing.promotion", "campaign": "aged"},
+    ):  # fmt: skip
+        said = await ask(edge, "other", by="consent_age", since=since, **asked)
+        rows = {row["key"]: (row["delivered"], row["complaints"]) for row in said["rows"]}
+        assert rows == {
+            "under_30_days": (1, 0), "under_90_days": (2, 1), "under_1_year": (1, 0), "older": (1, 0), "none": (1, 0),
+        }, asked  # fmt: skip
+        assert said["rows"][0]["key"] == "under_90_days"
+    for nothing in ({"carrier": "http"}, {"port": "10690003"}, {"list_source": "x"}):
+        said = await ask(edge, "other", by="consent_age", since=since, campaign="aged", **nothing)
+        assert said["rows"] == []
+    assert (await ask(edge, "reads", by="consent_age", since=since, port="10690004"))["rows"] == [], "others' messages"
 
 
 async def test_breakers_and_cleansings_of_others_are_not_seen(edge: Running) -> None:
     found = {"n": 20, "clean": {"campaign": [{"name": "may"}]}}
     ours, both = (
-        {"campaign:b", "port:10690003", "all"},
-        {"campaign:may", "sender:acme", "port:10690002", "list_source:x"},
+        {"campaign:b", "campaign:bolt/b", "port:10690003", "all"},
+        {"campaign:may", "campaign:acme/may", "sender:acme", "port:10690002", "list_source:x"},
     )
     async with edge.gate.pool.acquire() as conn:
         for scope in ours | both:
             await registry.set_breaker(conn, scope, is_open=False, by="Li Lei", reason="test")
-        await registry.set_breaker(conn, "campaign:b", is_open=True, by="assent", reason="20 of 900", figures=found)
+        for scope in ("campaign:b", "campaign:bolt/b"):
+            await registry.set_breaker(conn, scope, is_open=True, by="assent", reason="20 of 900", figures=found)
         await conn.execute("INSERT INTO breaker_warnings (scope, figures) VALUES ('sender:acme', '{}')")
         for scope in ("campaign:may", "campaign:b"):
             await cleansing.ask(conn, scope, since_ms=0, until_ms=1, months=None, by="Li Lei", reason="test")
@@ -161,7 +169,10 @@ async def test_breakers_and_cleansings_of_others_are_not_seen(edge: Running) -> 
     assert ({one["scope"] for one in told["breakers"]}, told["warnings"]) == (ours, [])
     assert {one["scope"] for one in whole["breakers"]} == ours | both
     assert [one["scope"] for one in whole["warnings"]] == ["sender:acme"]
-    for path, figures in (("campaign:b", {"n": 20}), ("campaign:b/acts", {"n": 20})):
+    for path, figures in (
+        ("campaign:b", {"n": 20}), ("campaign:b/acts", {"n": 20}), ("campaign:bolt/b", found),
+        ("campaign:bolt/b/acts", found),
+    ):  # fmt: skip
         one = await seen(f"/v1/breakers/{path}", "looks")
         assert (one["acts"][0] if "acts" in one else one["breaker"])["figures"] == figures, (
             "others' campaigns are named"

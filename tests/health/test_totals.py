@@ -13,11 +13,12 @@ import pytest_asyncio
 
 from gateway.contract.decision import Cause
 from gateway.contract.health import Act, Signal, key_of
-from gateway.records import health, links, partitions, settlement, signals
-from gateway.records.health import Tally
+from gateway.contract.scope import of_sender
+from gateway.records import health, links, partitions, settlement, signals, weighing
 from gateway.records.migrate import FILES, migrate, migrations
 from gateway.records.settlement import Minute
 from gateway.records.spans import calendar
+from gateway.rules.breaker import Counts, Tally
 
 pytestmark = pytest.mark.integration
 T0 = 29_400_000 - 29_400_000 % 1440
@@ -166,21 +167,41 @@ async def test_days_of_a_time_zone_and_months_hold_what_lies_between_their_edges
         assert read(of) == told(filled.expected(at, at + 1440, None, {"sender": "beta"})[None])
 
 
+def scopes_of(of: Dims) -> dict[str, dict[health.Dimension, str]]:
+    """The scopes of an origin's messages, and what each has in common."""
+    sender = of["sender"] or ""
+    found: dict[str, dict[health.Dimension, str]] = {f"sender:{sender}": {"sender": sender}}
+    if of["port"]:
+        found[f"port:{of['port']}"] = {"port": of["port"]}
+    for kind in ("campaign", "list_source"):
+        if name := of[kind]:
+            found[of_sender(kind, sender, name)] = {"sender": sender, kind: name}  # type: ignore[dict-item]
+    return found
+
+
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_breaker_reads_every_scope_and_counts_from_its_floor(filled: Filled) -> None:
-    floor = NOW - 2 * 1440 - 17
-    floors = {"sender:acme": floor, "campaign:may": NOW - 90}
-    found = await health.breaker_counts(filled.conn, NOW, floors)
-    begins = {"day": (NOW // 60 - 24) * 60, "month": (NOW // 1440 - 30) * 1440}
-    scopes = {f"{name}:{of[name]}" for of in filled.origins.values() for name in health.SCOPED if of[name]}
-    assert set(found) == scopes
-    for scope in scopes:
-        name, value = scope.split(":")
-        for window, begin in begins.items():
-            since = max(begin, floors.get(scope, 0))
-            of = filled.expected(since, T0 + 99 * 1440, None, {name: value})[None]
-            expected = Tally(told(of)[2], of["act", 1], of["act", 2])
-            assert getattr(found[scope], window) == expected, (scope, window)
+@pytest.mark.parametrize("now", [NOW, T0 + (DAYS - 1) * 1440, T0 + (DAYS - 2) * 1440 + 1439, T0 + 33 * 1440 + 60])
+async def test_a_breaker_reads_every_scope_to_the_minute_and_counts_from_its_floor(filled: Filled, now: int) -> None:
+    floors = {
+        "sender:acme": now - 2 * 1440 - 17, "campaign:acme/may": now - 90, "list_source:import": now - 200,
+        "list_source:beta/import": now - 3 * 1440, "port:1069": now - 31 * 1440,
+    }  # fmt: skip
+    effective = floors | {f"list_source:{sender}/import": now - 200 for sender in SENDERS}
+    begins = {"day": now - 1440, "month": now - 30 * 1440}
+    scopes: dict[str, dict[health.Dimension, str]] = {}
+    for of in filled.origins.values():
+        scopes |= scopes_of(of)
+    counting, late = weighing.Counting(), T0 + 99 * 1440
+    found = await counting.counts(filled.conn, now, floors)
+    assert set(found) == set(scopes)
+    for scope, where in scopes.items():
+        tallies = []
+        for begin in begins.values():
+            of_ = filled.expected(max(begin, effective.get(scope, 0)), late, None, where)[None]
+            tallies.append(Tally(told(of_)[2], of_["act", 1], 0, of_["act", 2]))
+        assert found[scope] == Counts(*tallies), scope
+        assert await weighing.counts_of(filled.conn, scope, now, floors, SENDERS) == found[scope], scope
+    assert await counting.counts(filled.conn, now, floors) == found, "looked at again"
 
 
 async def test_an_update_fills_hours_and_days_from_the_minutes_there_are(postgres_url: str, tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ async def test_lookups_and_breakers(guard: Guard) -> None:
     assert cfg.open_scope("acme", Class.TRANSACTIONAL, "x", "1", "spring") is None
 
 
+async def test_one_senders_campaign_is_stopped_and_no_others_of_that_name(guard: Guard) -> None:
+    cfg = Cfg(guard.server)
+    await guard.write_cfg(1, 0, registry("campaign:acme/spring", "list_source:acme/fair/2019"))
+    await cfg.poll()
+    assert cfg.open_scope("acme", Class.MARKETING, "spring") == "campaign:acme/spring"
+    assert cfg.open_scope("other", Class.MARKETING, "spring") is None
+    assert cfg.open_scope("acme", Class.MARKETING, None, None, "fair/2019") == "list_source:acme/fair/2019"
+    assert cfg.open_scope("other", Class.MARKETING, None, None, "fair/2019") is None
+
+
 async def test_polling_outlives_a_bad_value(guard: Guard) -> None:
     cfg = Cfg(guard.server)
     await cfg.start()

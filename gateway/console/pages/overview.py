@@ -9,7 +9,7 @@ from urllib.parse import quote
 from gateway.console import figures, live, measures, pieces
 from gateway.console.frame import Page, View
 from gateway.contract.console import May
-from gateway.records.health import Tally, Windows
+from gateway.rules.breaker import Counts, Tally
 
 REFRESH_S = 2.0
 MOST = 20
@@ -37,14 +37,16 @@ async def show(view: View) -> None:
     async def refresh() -> None:
         board = await view.live.board()
         totals = board.totals
-        rate.show(Tally(totals.delivered, totals.complaints, totals.unsubscribes))
+        rate.show(Tally(totals.delivered, totals.complaints))
         beside.show(totals, board.refused)
         funnel.show(totals, sum(board.refused.values()))
         hours.show(board.hours)
         refusals.show(board.refused)
         for kind, ranking in ranks.items():
-            ranking.show(board, {f"sender:{name}" for name in board.senders} if kind == "sender" else set())
-        now = measures.moved(view, board.standing)
+            ranking.show(
+                board.weighed, {f"sender:{one}" for one in board.weighed.senders} if kind == "sender" else set()
+            )
+        now = measures.moved(view, board.weighed.standing)
         if now != standing_shown or not stopped.default_slot.children:
             standing_shown[:] = now
             stopped.clear()
@@ -78,30 +80,30 @@ class _Ranking:
             pieces.status_cells(self._table, "state")
             self._none = pieces.empty(t["rank_none"])
 
-    def show(self, board: live.Board, known: set[str]) -> None:
+    def show(self, weighed: live.Weighed, known: set[str]) -> None:
         """The ranking now. `known`: scopes that are listed although nothing was counted."""
         prefix = f"{self._kind}:"
-        windows = {scope: Windows() for scope in known} | {
-            scope: one for scope, one in board.scopes.items() if scope.startswith(prefix)
+        counted = {scope: Counts() for scope in known} | {
+            scope: one for scope, one in weighed.scopes.items() if scope.startswith(prefix)
         }
-        order = measures.ranked({scope: one.day for scope, one in windows.items()})[:MOST]
-        rows = [self._row(board, scope, windows[scope]) for scope, _ in order]
+        order = measures.ranked({scope: one.day for scope, one in counted.items()})[:MOST]
+        rows = [self._row(weighed.standing, scope, counted[scope]) for scope, _ in order]
         if rows != self._table.rows:
             self._table.rows = rows
         self._table.set_visibility(bool(rows))
         self._none.set_visibility(not rows)
 
-    def _row(self, board: live.Board, scope: str, windows: Windows) -> dict[str, Any]:
+    def _row(self, standing: live.Standing, scope: str, counts: Counts) -> dict[str, Any]:
         name = scope.partition(":")[2]
-        said, tone = measures.state(self._view, board.standing, scope)
+        said, tone = measures.state(self._view, standing, scope)
         return {
             "id": scope,
             "name": name,
             "to": f"/{self._kind}s/{quote(name, safe='')}",
-            "rate": figures.ppm_text(figures.ppm(windows.day.complaints, windows.day.delivered)),
-            "month": figures.ppm_text(figures.ppm(windows.month.complaints, windows.month.delivered)),
-            "complaints": figures.count(windows.day.complaints),
-            "delivered": figures.count(windows.day.delivered),
+            "rate": figures.ppm_text(figures.ppm(counts.day.complaints, counts.day.delivered)),
+            "month": figures.ppm_text(figures.ppm(counts.month.complaints, counts.month.delivered)),
+            "complaints": figures.count(counts.day.complaints),
+            "delivered": figures.count(counts.day.delivered),
             "state": said,
             "tone": tone,
         }

@@ -6,9 +6,12 @@ from urllib.parse import quote
 
 from gateway.console import figures, live, measures, pieces
 from gateway.console.frame import Page, View
+from gateway.console.live import day
 from gateway.contract.console import May
 from gateway.contract.registry import Sender
-from gateway.records.health import Tally, Totals
+from gateway.records.health import Totals
+from gateway.records.weighing import MINUTE_MS
+from gateway.rules.breaker import Tally
 
 REFRESH_S = 3.0
 
@@ -41,15 +44,16 @@ async def _show(view: View, kind: str, name: str) -> None:
         with pieces.box("section", "panel"):
             pieces.text("h2", t["funnel" if kind == "sender" else "funnel_accepted"])
             funnel = measures.Funnel(view, asked=kind == "sender")
-    tables: list[_Split | _Causes] = [_Split(view, "campaign", linked=True)] if kind == "sender" else []
-    tables += [_Split(view, "purpose", linked=False), _Causes(view)]
+    tables: list[_Split | _Causes] = [_Split(view, "campaign", f"/campaigns/{name}/")] if kind == "sender" else []
+    tables += [_Split(view, "purpose"), _Causes(view)]
     refusals = measures.Refusals(view) if kind == "sender" else None
 
     async def refresh() -> None:
         part = await view.live.part(kind, name)
-        rate.show(Tally(*part.windows.day))
-        month[0].text = figures.ppm_text(figures.ppm(part.windows.month.complaints, part.windows.month.delivered))
-        month[1].text = t("of_delivered", n=figures.count(part.windows.month.delivered))
+        of_month = part.counts.month
+        rate.show(part.counts.day, part.level, view.time(part.since * MINUTE_MS) if part.since > day()[0] else "")
+        month[0].text = figures.ppm_text(figures.ppm(of_month.complaints, of_month.delivered))
+        month[1].text = t("of_delivered", n=figures.count(of_month.delivered))
         beside.show(part.totals, part.refused)
         funnel.show(part.totals, sum(part.refused.values()))
         hours.show(part.hours)
@@ -81,8 +85,9 @@ def _facts(view: View, one: Sender) -> None:
 class _Split:
     """What it is made of, by complaint rate."""
 
-    def __init__(self, view: View, by: str, *, linked: bool) -> None:
-        self._by, self._linked = by, linked
+    def __init__(self, view: View, by: str, to: str = "") -> None:
+        """`to`: where a part's own page lies."""
+        self._by, self._to = by, to
         t = view.t
         with pieces.box("section"):
             pieces.text("h2", t[f"split_{by}"])
@@ -113,7 +118,7 @@ class _Split:
     def _row(self, key: str, one: Totals) -> dict[str, Any]:
         return {
             "id": key,
-            "to": f"/campaigns/{quote(key, safe='')}" if self._linked else "",
+            "to": self._to and self._to + quote(key, safe=""),
             "rate": figures.ppm_text(figures.ppm(one.complaints, one.delivered)),
             "complaints": figures.count(one.complaints),
             "unsubscribes": figures.ppm_text(figures.ppm(one.unsubscribes, one.delivered)),
