@@ -3,11 +3,10 @@
 The meaning of each step is at the head of `claim.lua`, `void.lua` and `mark.lua`.
 """
 
+import struct
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
-
-import msgpack
 
 from gateway.contract.codes import Code
 from gateway.guard import keys, record
@@ -17,6 +16,9 @@ from gateway.rules.plan import Plan
 
 FORGOTTEN_MS = 86_400_000
 """Life of a record that a claim has to make because none was there."""
+_CLAIM = struct.Struct(">3BHIHI").pack
+"""`CLAIM` of `lua/permission.lua`; the offset as its upper two and lower four bytes."""
+_LOWER = 0xFFFF_FFFF
 
 
 class Claim(NamedTuple):
@@ -93,7 +95,7 @@ def pack(claims: Sequence[Claim], min_seq: int, plans: Plans, now_ms: int = 0) -
     persons: list[bytes] = []
     windows: list[bytes] = []
     fences: list[bytes] = []
-    rows = []
+    rows: list[bytes] = []
     for claim in claims:
         subject, plan = claim.subject, claim.plan
         first = subject[0]
@@ -109,18 +111,19 @@ def pack(claims: Sequence[Claim], min_seq: int, plans: Plans, now_ms: int = 0) -
         windows.append(keys.WINDOWS[first] + subject)
         fences.append(keys.FENCE[first] + subject)
         lane = lanes.setdefault(first & 15, len(lanes) + 1)
-        rows.append((at, claim.approved, lane, claim.attempt, claim.partition, claim.offset))
+        offset = claim.offset
+        rows.append(_CLAIM(at, claim.approved, lane, claim.attempt, claim.partition, offset >> 32, offset & _LOWER))
     names = [keys.CURSOR[lane] for lane in lanes]
-    args: list[bytes | int] = [len(names), min_seq, now_ms, plans.table(order), FORGOTTEN_MS, msgpack.packb(rows)]
+    args: list[bytes | int] = [len(names), min_seq, now_ms, plans.table(order), FORGOTTEN_MS, b"".join(rows)]
     return names + persons + windows + fences, args
 
 
-def parse(reply: Sequence[Sequence[Any]]) -> list[Claimed]:
+def parse(reply: Sequence[Any]) -> list[Claimed]:
     """The answers of `claim.lua`, in order."""
     claimed = []
     for row in reply:
-        if row[0] == 0:
-            claimed.append(Claimed(Outcome.GO, entry=row[3] if row[3] >= 0 else None))
+        if isinstance(row, int):
+            claimed.append(Claimed(Outcome.GO, entry=row if row >= 0 else None))
         elif row[0] == 1:
             claimed.append(Claimed(Outcome.DROP, detail=record.STATES[row[1]]))
         elif row[0] == 2:  # noqa: PLR2004 - the reply's kinds

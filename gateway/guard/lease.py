@@ -39,6 +39,14 @@ class Lease:
         self._now_s = now_s
         self._held: dict[str, _Held] = {}
 
+    def at_hand(self, name: str, n: int) -> bool:
+        """Take `n` of what this process holds of this minute already, if that is enough: most calls need no more."""
+        held = self._held.get(name)
+        if held is None or held.left < n or held.since_s != int(self._now_s() // MINUTE_S) * MINUTE_S:
+            return False
+        held.left -= n
+        return True
+
     async def take(self, name: str, limit: int, n: int = 1, *, day: tuple[int, int] | None = None) -> float | None:
         """Take `n` at once: none when they fit, else seconds until the next period. Raises GuardUnavailable.
 

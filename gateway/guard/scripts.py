@@ -6,11 +6,12 @@ from importlib.resources import files
 from typing import NamedTuple
 
 _INCLUDES = {
-    "admit": ("permission", "windows", "record"),
+    "admit": ("permission", "windows", "record", "writing"),
+    "bind": ("writing",),
     "check": ("permission", "windows"),
-    "claim": ("permission", "windows", "record", "refund"),
+    "claim": ("permission", "windows", "record", "refund", "writing"),
     "void": ("windows", "record", "refund"),
-    "mark": ("record",),
+    "mark": ("record", "writing"),
     "restore": ("windows", "record"),
 }
 

@@ -38,7 +38,7 @@ async def check(intake: Intake, client: Client, request: SendRequest, now_ms: in
         route.sender.id,
         route.purpose.cls,
         request.campaign,
-        route.sender.port_for(route.purpose.cls),
+        route.port,
         request.list_source,
         subject=None if number is None else subject_of(intake.pepper, number),
     )

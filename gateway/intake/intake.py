@@ -20,7 +20,8 @@ from gateway.contract.decision import Basis, Class, Refusal
 from gateway.contract.ids import lane_of, new_id, subject_of
 from gateway.contract.message import SendRequest
 from gateway.contract.registry import Client
-from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lease, Mode, Verdict, VoidAsk, long_windows
+from gateway.guard import Ask, Binding, Bound, Cfg, Guard, GuardUnavailable, Lease, Mode, Verdict, VoidAsk
+from gateway.intake.accepted import accepted
 from gateway.intake.answer import Answer, basis_of, recall, store
 from gateway.intake.coalesce import Coalescer
 from gateway.intake.digests import binding, text_hash, used_digest
@@ -30,7 +31,7 @@ from gateway.intake.refused import NOBODY, Refused
 from gateway.rules import hours
 from gateway.rules.pack import Pack
 from gateway.rules.reach import OPEN, Reach
-from gateway.stream import Producer, StreamBusy, Topics, accepted_bytes
+from gateway.stream import Producer, StreamBusy, Topics
 
 UNAVAILABLE = Refusal(Code.UNAVAILABLE, "", 1)
 STALE = Refusal(Code.UNAVAILABLE, "the permission projection shows no sign of life", 5)
@@ -94,7 +95,7 @@ class Intake:
             if any(job.binding is not None for job in jobs):
                 jobs = await self._bind(jobs, out)
             await self._admit(jobs, now, out)
-            await self._publish(jobs, client, trace, now, out)
+            await self._publish(jobs, trace, now, out)
             await self._unbind(jobs, out)
         except (GuardUnavailable, StreamBusy):
             pass  # what has no answer yet keeps UNAVAILABLE
@@ -134,7 +135,7 @@ class Intake:
                 prepared.route.sender.id,
                 prepared.route.purpose.cls,
                 request.campaign,
-                prepared.port,
+                prepared.route.port,
                 request.list_source,
                 subject=job.subject,
             )
@@ -168,7 +169,9 @@ class Intake:
         if not jobs:
             return jobs
         try:
-            paid = await self._pay(client.id, client.quota_per_minute, jobs, None, out)
+            paid = jobs
+            if not self.lease.at_hand(client.id, len(jobs)):
+                paid = await self._pay(client.id, client.quota_per_minute, jobs, None, out)
             if not any(job.prepared.route.sender.cap_per_day for job in paid):
                 return paid
             return await self._pay_caps(client, paid, now, out)
@@ -320,9 +323,7 @@ class Intake:
 
     # --- Kafka ---------------------------------------------------------------------------------------------------
 
-    async def _publish(
-        self, jobs: list[Job], client: Client, trace: str | None, now: int, out: list[Answer | Refusal]
-    ) -> None:
+    async def _publish(self, jobs: list[Job], trace: str | None, now: int, out: list[Answer | Refusal]) -> None:
         groups: dict[str, list[Job]] = {}
         for job in jobs:
             if job.verdict is None:
@@ -335,17 +336,17 @@ class Intake:
             groups.setdefault(topic, []).append(job)
         if len(groups) == 1:
             ((topic, group),) = groups.items()
-            await self._publish_to(topic, group, client, trace, now, out)
+            await self._publish_to(topic, group, trace, now, out)
         elif groups:
-            tasks = [self._publish_to(t, g, client, trace, now, out) for t, g in groups.items()]
+            tasks = [self._publish_to(t, g, trace, now, out) for t, g in groups.items()]
             for fault in await asyncio.gather(*tasks, return_exceptions=True):
                 if fault is not None:
                     raise fault
 
     async def _publish_to(
-        self, topic: str, group: list[Job], client: Client, trace: str | None, now: int, out: list[Answer | Refusal]
+        self, topic: str, group: list[Job], trace: str | None, now: int, out: list[Answer | Refusal]
     ) -> None:
-        records = [(job.subject, self._record(job, client, trace, now)) for job in group]
+        records = [(job.subject, accepted(job, trace, now)) for job in group]
         try:
             acks = await self.producer.publish(topic, records, deadline_s=PUBLISH_S)
         except StreamBusy:
@@ -358,40 +359,6 @@ class Intake:
                 out[job.at] = self._answer(job)
         if missed:
             await self._void(missed, out)
-
-    def _record(self, job: Job, client: Client, trace: str | None, now: int) -> bytes:
-        prepared, request, verdict = job.prepared, job.prepared.request, job.verdict
-        route = prepared.route
-        return accepted_bytes(
-            id=job.id,
-            attempt=1,
-            client=client.id,
-            sender=route.sender.id,
-            purpose=route.purpose.name,
-            cls=route.purpose.cls,
-            subject=job.subject.hex(),
-            to=prepared.number,
-            text=prepared.content.text,
-            parts=prepared.content.parts,
-            port=prepared.port,
-            pack=route.plan.pack,
-            basis=basis_of(route, verdict),
-            entry=verdict.entry if verdict else None,
-            accepted_at=now,
-            expires_at=prepared.expires_ms,
-            not_before=None if request.not_before is None else ms(request.not_before),
-            due=job.due_ms,
-            campaign=request.campaign,
-            list_source=request.list_source,
-            client_ref=request.client_ref,
-            callback_url=request.callback_url,
-            approval=request.approval,
-            request_ref=None if request.request is None else request.request.ref,
-            trace=trace,
-            long_windows=long_windows(route.plan, verdict) or None if verdict else None,
-            stamp=None if verdict is None or verdict.state == "held" else verdict.stamp_ms or None,
-            bound=None if job.binding is None else (job.binding.digest + job.binding.fingerprint).hex(),
-        )
 
     async def _void(self, missed: list[Job], out: list[Answer | Refusal]) -> None:
         """Take back what Kafka did not acknowledge; what deliver already took was published after all.

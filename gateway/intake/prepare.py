@@ -18,6 +18,7 @@ from gateway.rules.content import Content
 from gateway.rules.pack import Pack, Purpose
 from gateway.rules.plan import Plan, plan
 from gateway.rules.reach import Reach, fault
+from gateway.stream.codec import accepted_head
 
 DAY_MS = 86_400_000
 MAX_AHEAD_MS = 30 * DAY_MS
@@ -34,6 +35,10 @@ class Route:
     pack: Pack
     purpose: Purpose
     plan: Plan
+    port: str
+    """The sender's port for the purpose's class."""
+    head: bytes
+    """What every record of it begins with (`stream.accepted_head`)."""
     way_out_ms: int | None = None
     """Where the port must lead back: until when (Unix ms) it is known to."""
 
@@ -45,7 +50,6 @@ class Prepared(NamedTuple):
     route: Route
     number: str
     content: Content
-    port: str
     due_ms: int | None
     """When to release, where it must be held; none where it may go now."""
     expires_ms: int
@@ -91,10 +95,14 @@ class Routes:
             return Refusal(Code.REQUEST_INVALID, "purpose: not a purpose of this sender's pack; see GET /v1/purposes")
         if not matches(client.purposes, name):
             return Refusal(Code.CLIENT_FORBIDDEN, "purpose: not one of this client's purposes")
-        way_out_ms = None
+        way_out_ms, port = None, sender.port_for(purpose.cls)
         if purpose.port_use == "marketing":
-            way_out_ms = sender.way_out_until_ms(sender.port_for(purpose.cls), pack.route_tested_ms)
-        return Route(sender, pack, purpose, plan(pack, sender, name), way_out_ms)
+            way_out_ms = sender.way_out_until_ms(port, pack.route_tested_ms)
+        compiled = plan(pack, sender, name)
+        head = accepted_head(
+            client=client.id, sender=sender.id, purpose=purpose.name, cls=purpose.cls, port=port, pack=compiled.pack
+        )
+        return Route(sender, pack, purpose, compiled, port, head, way_out_ms)
 
 
 def ms(at: datetime) -> int:
@@ -107,9 +115,8 @@ def prepare(request: SendRequest, route: Route, now_ms: int) -> Prepared | Refus
     number = numbers.parse(request.to)
     if number is None:
         return Refusal(Code.RECIPIENT_INVALID)
-    port = route.sender.port_for(route.purpose.cls)
-    if request.port is not None and request.port != port:
-        return Refusal(Code.PORT_USE, f"port: this sender's port for {route.purpose.cls} is {port}")
+    if request.port is not None and request.port != route.port:
+        return Refusal(Code.PORT_USE, f"port: this sender's port for {route.purpose.cls} is {route.port}")
     if (shape := misshapen(request)) is not None:
         return shape
     body = content.compose(request.text or "", route.sender, route.purpose, route.pack)
@@ -122,8 +129,8 @@ def prepare(request: SendRequest, route: Route, now_ms: int) -> Prepared | Refus
         and request.request is None
         and route.way_out_ms is None
     ):
-        return _unrequested(route) or Prepared(request, route, number, body, port, None, now_ms + DAY_MS)
-    return _timed(request, route, number, body, port, now_ms)
+        return _unrequested(route) or Prepared(request, route, number, body, None, now_ms + DAY_MS)
+    return _timed(request, route, number, body, now_ms)
 
 
 def misshapen(request: SendRequest) -> Refusal | None:
@@ -167,8 +174,7 @@ def way_out_fault(route: Route, now_ms: int) -> Refusal | None:
     """Marketing goes only from a port whose reply route is attested free and was seen to work lately (Order 31)."""
     if route.way_out_ms is None or now_ms < route.way_out_ms:
         return None
-    port = route.sender.port_for(route.purpose.cls)
-    return Refusal(Code.PORT_NO_REPLY_ROUTE, f"port: replies to {port} are not attested free and tested lately")
+    return Refusal(Code.PORT_NO_REPLY_ROUTE, f"port: replies to {route.port} are not attested free and tested lately")
 
 
 def expiry_fault(request: SendRequest, now_ms: int) -> Refusal | None:
@@ -203,9 +209,7 @@ def due(
     return (release if release > now_ms else None), None
 
 
-def _timed(
-    request: SendRequest, route: Route, number: str, body: Content, port: str, now_ms: int
-) -> Prepared | Refusal:
+def _timed(request: SendRequest, route: Route, number: str, body: Content, now_ms: int) -> Prepared | Refusal:
     release = None
     late = way_out_fault(route, now_ms) or expiry_fault(request, now_ms) or request_fault(request, route, now_ms)
     if late is None:
@@ -213,14 +217,14 @@ def _timed(
     if late is not None and request.idempotency_key is None:
         return late
     expires = ms(request.expires_at) if request.expires_at is not None else (release or now_ms) + DAY_MS
-    return Prepared(request, route, number, body, port, release, expires, late)
+    return Prepared(request, route, number, body, release, expires, late)
 
 
 def trace(request: SendRequest, route: Route, now_ms: int) -> Iterator[tuple[str, Refusal | None]]:
     """Each rule that needs no I/O with its verdict, without stopping: for /v1/messages/check."""
     yield "recipient", Refusal(Code.RECIPIENT_INVALID) if numbers.parse(request.to) is None else None
-    port = route.sender.port_for(route.purpose.cls)
-    yield "port", Refusal(Code.PORT_USE) if request.port not in {None, port} else way_out_fault(route, now_ms)
+    misfit = request.port is not None and request.port != route.port
+    yield "port", Refusal(Code.PORT_USE) if misfit else way_out_fault(route, now_ms)
     body = misshapen(request) or content.compose(request.text or "", route.sender, route.purpose, route.pack)
     yield "content", body if isinstance(body, Refusal) else None
     yield "expiry", expiry_fault(request, now_ms)

@@ -2,7 +2,15 @@
 
 from aiokafka.errors import KafkaError
 
-from gateway.stream.codec import Undecodable, accepted_bytes, decode, encode, encode_fields
+from gateway.stream.codec import (
+    AcceptedFields,
+    Undecodable,
+    accepted_bytes,
+    accepted_head,
+    decode,
+    encode,
+    encode_fields,
+)
 from gateway.stream.consumer import Consumer
 from gateway.stream.dead import bury
 from gateway.stream.group import GroupReader, Read
@@ -14,6 +22,7 @@ from gateway.stream.reader import Batch, Message, Place, Reader
 from gateway.stream.topics import OffsetsLost, Topics, ensure, partition_by_class, partition_of
 
 __all__ = [
+    "AcceptedFields",
     "Batch",
     "Consumer",
     "GroupLag",
@@ -32,6 +41,7 @@ __all__ = [
     "Topics",
     "Undecodable",
     "accepted_bytes",
+    "accepted_head",
     "bury",
     "decode",
     "encode",

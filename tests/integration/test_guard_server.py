@@ -50,6 +50,43 @@ async def guard(redis_url: str) -> AsyncIterator[Guard]:
     await made.close()
 
 
+async def lives(guard: Guard, names: list[bytes]) -> list[tuple[bytes, int]]:
+    """Each key's value but for its times, and how long it lives, in minutes."""
+    values = [await guard.server.command("GET", name) for name in names]
+    return [
+        (value[:1], (await guard.server.command("PTTL", name) + 30_000) // 60_000)
+        for name, value in zip(names, values, strict=True)
+    ]
+
+
+async def test_a_server_without_msetex_writes_the_same(redis_url: str) -> None:
+    """Redis before 8.4 and Valkey before 9.1 refuse the command; here a user who may not use it."""
+    plain = await Guard.connect(redis_url)
+    await plain.set_cursors(SEQ)
+    await plain.server.command("ACL", "SETUSER", "elder", "on", ">x", "~*", "+@all", "-msetex")
+    elder = await Guard.connect(redis_url.replace("redis://", "redis://elder:x@"))
+    found = []
+    for guard in (plain, elder):
+        subjects = [await a_customer(plain) for _ in range(3)]
+        asks = [an_ask(subject, PLAN, bound=at == 0) for at, subject in enumerate(subjects)]
+        keyed = [Binding(os.urandom(16), ask.id, b"f" * 16) for ask in asks]
+        assert all(bound.fresh for bound in await guard.bind(keyed))
+        assert [v.code for v in await guard.admit([*asks, asks[0]], SEQ)] == [None] * 4
+        names = [keys.record(keys.raw_id(ask.id)) for ask in asks]
+        names += [keys.BINDING[one.digest[0]] + one.digest for one in keyed]
+        states = [await lives(plain, names)]
+        assert {c.kind for c in await guard.claim([a_claim(ask) for ask in asks], SEQ)} == {Outcome.GO}
+        states.append(await lives(plain, names))
+        assert await guard.done([ask.id for ask in asks]) == [True] * 3
+        states.append(await lives(plain, names[:3]))
+        found.append(states)
+    await elder.close()
+    await plain.close()
+    assert found[0] == found[1]
+    assert [state for state, _ in found[0][2]] == [b"d"] * 3
+    assert found[0][2][0][1] > found[0][2][1][1]
+
+
 # --- a cluster -----------------------------------------------------------------------------------------------------
 
 

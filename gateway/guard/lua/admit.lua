@@ -5,9 +5,9 @@
 --       used requests (u): ARGV[2] of them
 --       windows (w) of each message
 -- ARGV  cursors, requests, least cursor, clock ('0': the server's), plans (plans.py),
---       midnights [[previous, today, next …], …], messages
---       [[plan, mode, bound, approved, cursor, midnights, minute of the day, attempt, record life ms, text hash,
---         request (0: none), request life ms, answer, id], …]
+--       midnights [[previous, today, next …], …], answers to keep, messages, 32 bytes each (permission.lua, ASK):
+--         plan, mode, bound, approved, cursor, midnights, answer, minute of the day, attempt, record life ms, text hash,
+--         request (0: none), request life ms
 -- mode  0 ADMIT, 1 HOLD, 2 RELEASE, 4 RECALL
 --
 -- For each message everything is checked, in this order, then everything is written, or nothing:
@@ -28,28 +28,30 @@
 --   then, not for HOLD and not for attempt > 1: each window, same text -> window.exceeded
 -- Written: stamp into each window field (HSET w), expiry of w when it must grow, used request, record.
 --
--- Reply, a message: {0, stamp, basis, entry, termed} permitted (basis: see permission.lua; termed: the consent's own
---   weekly field was written); {1, state, attempt, stamp, answer, basis, entry, termed} replay; {2, code, rule, wait ms, from, to} refused.
--- Calls a message: its share of one MGET, HMGET, HSET, SET (PEXPIREAT at most once an hour, SET u): at most 6.
+-- Reply, a message: permitted: 14 bytes (permission.lua, PERMITTED): stamp, basis (see there), entry + 1, and whether the
+--   consent's own weekly field was written; {1, state, attempt, stamp, answer, basis, entry, termed} replay;
+--   {2, code, rule, wait ms, from, to} refused.
+-- Calls a message: its share of one MGET and of one MSETEX a life (writing.lua), HMGET, HSET (PEXPIREAT at most once an
+-- hour): at most 6.
 local call = redis.call
 local cursors, requests, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[4])
-local plans, calendar, asks = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
+local plans, calendar, answers = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
 local HOLD, RELEASE, RECALL = 1, 2, 4
-local n = #asks
+local asks = ARGV[8]
+local n = #asks / ASK_BYTES
 local first_request, first_windows = cursors + 3 * n, cursors + 3 * n + requests
 assert(#KEYS == first_windows + n, 'admit: keys')
 local read = call('MGET', unpack(KEYS, 1, first_windows))
-local written, dirty = {}, false
+local set = {} -- what one HSET is given; of a longer one before, what lies beyond its end is not looked at
 
 local function value(at)
-  if dirty and written[KEYS[at]] then return written[KEYS[at]] end
-  return read[at]
+  return written[KEYS[at]] or read[at]
 end
 
-local function write(at, bytes, life)
-  call('SET', KEYS[at], bytes, 'PX', life)
-  written[KEYS[at]], dirty = bytes, true
+-- the message id that a record's key ends with
+local function id_of(at)
+  return slice(KEYS[at], -16)
 end
 
 -- a publish of it that fails from now on must not void it: another one may have been acknowledged
@@ -57,9 +59,7 @@ local function share(at, state)
   local raw = value(at)
   local flags = stamp_at('B', raw, 2)
   if (state ~= RESERVED and state ~= HELD) or bits_and(flags, SHARED) > 0 then return end
-  local bytes = slice(raw, 1, 1) .. string.char(bits_or(flags, SHARED)) .. slice(raw, 3)
-  call('SET', KEYS[at], bytes, 'KEEPTTL')
-  written[KEYS[at]], dirty = bytes, true
+  put(KEYS[at], slice(raw, 1, 1) .. string.char(bits_or(flags, SHARED)) .. slice(raw, 3), KEEP)
 end
 
 -- nil to go on, else the replay; second: whether this attempt consumes windows
@@ -114,7 +114,7 @@ end
 
 local function consume(key, plan, fields, logs, hash, eff)
   local stamp = struct.pack(STAMP, eff)
-  local set, k = {}, 0
+  local k = 0
   for i = 3, #fields do
     set[k + 1], set[k + 2] = fields[i], appended(logs[i], stamp)
     k = k + 2
@@ -132,28 +132,29 @@ local function consume(key, plan, fields, logs, hash, eff)
   if grows then
     ends = eff + longest + HOUR
     set[k + 1], set[k + 2] = 'e', struct.pack(STAMP, ends)
+    k = k + 2
   end
-  call('HSET', key, unpack(set))
+  call('HSET', key, unpack(set, 1, k))
   if grows then call('PEXPIREAT', key, ends) end
 end
 
-local function decide(i, ask)
-  local base = cursors + 3 * i - 2
-  if behind(read[ask[5]], least) then return {2, 'cache.cold', '', 0} end
-  local plan, mode, attempt = plans[ask[1]], ask[2], ask[8]
+local function decide(
+  i, plan_at, mode, bound, approved, cursor, midnights_at, answer_at, minute, attempt, life, hash, request, request_life
+)
+  local base, plan = cursors + 3 * i - 2, plans[plan_at]
+  if behind(read[cursor], least) then return {2, 'cache.cold', '', 0} end
   local replay, counts = known(value(base + 2), mode, attempt)
   if replay then
     if mode ~= RELEASE then share(base + 2, replay[2]) end
     return replay
   end
   if mode == RECALL then return {2, 'unavailable', '', 0} end
-  local parts, block, approved = parts_of(read[base]), read[base + 1], ask[4]
-  local code = stopped(plan, approved, parts, block)
+  local parts, block = parts_of(read[base]), read[base + 1]
+  local code = stopped(plan, approved == 1, parts, block)
   if code then return {2, code, '', 0} end
-  local request = ask[11]
   if request > 0 then
     local used = value(first_request + request)
-    if used and used ~= ask[14] then return {2, 'request.missing', 'used', 0} end
+    if used and used ~= id_of(base + 2) then return {2, 'request.missing', 'used', 0} end
   end
   local basis, entry, most = permitted(plan, parts, block, now, request > 0)
   if not basis then return {2, entry, '', 0} end
@@ -180,35 +181,38 @@ local function decide(i, ask)
   end
   if preferences and mode ~= HOLD then
     local from, to = hours_of(plan, preferences)
-    if from and (ask[7] < from or ask[7] >= to) then return {2, 'quiet.hours', 'preference', 0, from, to} end
+    if from and (minute < from or minute >= to) then return {2, 'quiet.hours', 'preference', 0, from, to} end
   end
   if logs then
-    refusal = windowed(plan, logs, calendar[ask[6]], ask[10], eff)
+    refusal = windowed(plan, logs, calendar[midnights_at], hash, eff)
     if refusal then return refusal end
   end
 
-  local flags, consumed, raw = ask[3] and BOUND or 0, '', value(base + 2)
+  local flags, consumed = bound == 1 and BOUND or 0, ''
   if logs then
-    consume(KEYS[first_windows + i], plan, fields, logs, ask[10], eff)
+    consume(KEYS[first_windows + i], plan, fields, logs, hash, eff)
     consumed = plan[CONSUMED]
     if termed then consumed = (#consumed > 0 and consumed .. '\0' or '') .. fields[#fields] end
     if plan[SAME_TEXT] > 0 then
-      flags, consumed = flags + TEXT, ask[10] .. consumed
+      flags, consumed = flags + TEXT, hash .. consumed
     end
-  elseif mode == RELEASE and attempt > 1 and raw then -- keeps what attempt 1 consumed
+  elseif mode == RELEASE and attempt > 1 and value(base + 2) then -- keeps what attempt 1 consumed
+    local raw = value(base + 2)
     local _, set, was, _, _, stamp, on, by, size, at = head_of(raw)
     if was < attempt then
       local kept, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
-      write(base + 2, record_of(RESERVED, set, attempt, 0, 0, stamp, on, by, kept, answer), ask[9])
+      put(KEYS[base + 2], record_of(RESERVED, set, attempt, 0, 0, stamp, on, by, kept, answer), life)
     end
-    return {0, now, basis, entry, 0}
+    return struct.pack(PERMITTED, now, basis, entry + 1, 0)
   end
-  if request > 0 then write(first_request + request, ask[14], ask[12]) end
+  if request > 0 then put(KEYS[first_request + request], id_of(base + 2), request_life) end
   local state = mode == HOLD and HELD or RESERVED
-  write(base + 2, record_of(state, flags, attempt, 0, 0, logs and eff or 0, basis, entry + 1, consumed, ask[13]), ask[9])
-  return {0, eff, basis, entry, termed and 1 or 0}
+  local kept = record_of(state, flags, attempt, 0, 0, logs and eff or 0, basis, entry + 1, consumed, answers[answer_at])
+  put(KEYS[base + 2], kept, life)
+  return struct.pack(PERMITTED, eff, basis, entry + 1, termed and 1 or 0)
 end
 
 local replies = {}
-for i = 1, n do replies[i] = decide(i, asks[i]) end
+for i = 1, n do replies[i] = decide(i, stamp_at(ASK, asks, ASK_BYTES * (i - 1) + 1)) end
+flush()
 return replies

@@ -7,20 +7,29 @@
 --   being filled: an earlier binding may not be back yet, so none is made.
 local n = tonumber(ARGV[1])
 assert(#ARGV == 3 * n + 1, 'bind: arguments')
-local cursors, replies = redis.call('MGET', unpack(KEYS, n + 1)), {}
+local read = redis.call('MGET', unpack(KEYS))
+
+local function bind(key, given, life, stands)
+  if not stands then
+    put(key, given, life)
+    return false
+  end
+  if string.sub(stands, 17, #given) == string.sub(given, 17) then
+    local repeats = #stands > #given and struct.unpack('>H', stands, #given + 1) or 0
+    stands = string.sub(stands, 1, #given) .. struct.pack('>H', (repeats + 1) % 65536)
+    put(key, stands, KEEP)
+  end
+  return stands
+end
+
+local replies = {}
 for i = 1, n do
-  local cursor = cursors[tonumber(ARGV[3 * i + 1])]
+  local key, cursor = KEYS[i], read[n + tonumber(ARGV[3 * i + 1])]
   if not cursor or tonumber(cursor) < 0 then
     replies[i] = 0
   else
-    local given = ARGV[3 * i - 1]
-    local stands = redis.call('SET', KEYS[i], given, 'NX', 'GET', 'PX', ARGV[3 * i])
-    if stands and string.sub(stands, 17, #given) == string.sub(given, 17) then
-      local repeats = #stands > #given and struct.unpack('>H', stands, #given + 1) or 0
-      stands = string.sub(stands, 1, #given) .. struct.pack('>H', (repeats + 1) % 65536)
-      redis.call('SET', KEYS[i], stands, 'KEEPTTL')
-    end
-    replies[i] = stands
+    replies[i] = bind(key, ARGV[3 * i - 1], ARGV[3 * i], written[key] or read[i])
   end
 end
+flush()
 return replies

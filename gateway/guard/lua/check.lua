@@ -4,8 +4,8 @@
 -- in the order of admit.lua; `window` rules carry the window's position in the plan as their detail.
 local cursors, requests, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock(ARGV[4])
-local plans, calendar, asks = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
-local n = #asks
+local plans, calendar, asks = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6]), ARGV[8]
+local n = #asks / ASK_BYTES
 local first_request, first_windows = cursors + 3 * n, cursors + 3 * n + requests
 assert(#KEYS == first_windows + n, 'check: keys')
 local read = redis.call('MGET', unpack(KEYS, 1, first_windows))
@@ -44,18 +44,17 @@ local function windowed(say, plan, logs, midnights, hash, eff)
   end
 end
 
-local function trace(i, ask)
-  local rules, base, plan = {}, cursors + 3 * i - 2, plans[ask[1]]
+local function trace(i, plan_at, _, _, approved, cursor, midnights_at, _, minute, _, _, hash, request)
+  local rules, base, plan = {}, cursors + 3 * i - 2, plans[plan_at]
   local function say(rule, code, detail, count, limit, wait)
     rules[#rules + 1] = {rule, code or '', detail or '', count or -1, limit or -1, wait or 0}
   end
-  say('cache', behind(read[ask[5]], least) and 'cache.cold')
+  say('cache', behind(read[cursor], least) and 'cache.cold')
   local parts, block = parts_of(read[base]), read[base + 1]
-  say('suppression', stopped(plan, ask[4], parts, block))
-  local request = ask[11]
+  say('suppression', stopped(plan, approved == 1, parts, block))
   if request > 0 or plan[BASIS] == 'q' then
     local used = request > 0 and read[first_request + request]
-    say('request', (request == 0 or used and used ~= ask[14]) and 'request.missing', used and 'used')
+    say('request', (request == 0 or used and used ~= slice(KEYS[base + 2], -16)) and 'request.missing', used and 'used')
   end
   local basis, entry, most = permitted(plan, parts, block, now, request > 0)
   local key = basis and (basis > 0 and plan[CONSENTS][basis] or basis < 0 and plan[RELATIONSHIPS][-basis]) or ''
@@ -70,13 +69,13 @@ local function trace(i, ask)
   weekly(say, plan, preferences, logs, most, consent, eff)
   local from, to = hours_of(plan, preferences)
   if from then
-    local quiet = ask[7] < from or ask[7] >= to
+    local quiet = minute < from or minute >= to
     say('preference.hours', quiet and 'quiet.hours', '', from, to)
   end
-  windowed(say, plan, logs, calendar[ask[6]], ask[10], eff)
+  windowed(say, plan, logs, calendar[midnights_at], hash, eff)
   return rules
 end
 
 local traces = {}
-for i = 1, n do traces[i] = trace(i, asks[i]) end
+for i = 1, n do traces[i] = trace(i, stamp_at(ASK, asks, ASK_BYTES * (i - 1) + 1)) end
 return traces

@@ -3,7 +3,7 @@
 -- KEYS  cursors (c) of the lanes in the batch: ARGV[1] of them; person (p), block (b), record (m), windows (w) and
 --       fence (f) of each message
 -- ARGV  cursors, least cursor, clock ('0': the server's), plans, life of a record nobody remembers (ms),
---       messages [[plan, approved, cursor, attempt, partition, offset], …]
+--       messages, 15 bytes each (permission.lua, CLAIM): plan, approved, cursor, attempt, partition, offset
 --
 -- A record that says          claim(n) at p:o
 --   taken(n)@p:o              go on: the commit past it never happened
@@ -19,61 +19,63 @@
 --   stopped                   REFUSED: void with the code, windows given back; a used request stays used
 --   permitted                 GO: taken(n)@p:o, and a fence of one second before which no opt-out is acknowledged
 --
--- Reply, a message: {0, stamp, basis, entry} GO; {1, state} DROP; {2, code} REFUSED; {3} COLD.
+-- Reply, a message: GO: the entry that permits it, -1 none; {1, state} DROP; {2, code} REFUSED; {3} COLD.
 local cursors, least, now = tonumber(ARGV[1]), tonumber(ARGV[2]), clock(ARGV[3])
-local plans, life, claims = cmsgpack.unpack(ARGV[4]), ARGV[5], cmsgpack.unpack(ARGV[6])
-local n = #claims
+local plans, life, claims = cmsgpack.unpack(ARGV[4]), ARGV[5], ARGV[6]
+local n = #claims / CLAIM_BYTES
 assert(#KEYS == cursors + 5 * n, 'claim: keys')
 local read = redis.call('MGET', unpack(KEYS, 1, cursors + 3 * n))
 local windows_at, fences_at = cursors + 3 * n, cursors + 4 * n
-local written = {}
-
-local function put(key, bytes, remembered)
-  if remembered then
-    redis.call('SET', key, bytes, 'KEEPTTL')
-  else
-    redis.call('SET', key, bytes, 'PX', life)
-  end
-  written[key] = bytes
-end
-
-local function passes(state, was, partition, offset, claim)
-  if state == DONE or state == VOID or was > claim[4] then return false end
-  if state == TAKEN and was == claim[4] then return partition == claim[5] and offset == claim[6] end
+local FENCE_MS, fence = 2000, now + 1000
+local function passes(state, was, at_partition, at_offset, attempt, partition, offset)
+  if state == DONE or state == VOID or was > attempt then return false end
+  if state == TAKEN and was == attempt then return at_partition == partition and at_offset == offset end
   return true
 end
 
-local function decide(i, claim)
-  if behind(read[claim[3]], least) then return {3} end
-  local base, plan = cursors + 3 * i - 2, plans[claim[1]]
+-- the record of a message that is stopped here; what it consumed is given back
+local function ended(raw, windows, attempt, code)
+  if not raw then return record_of(VOID, REFUNDED, attempt, 0, 0, 0, 0, 0, code, '') end
+  local _, flags, _, _, _, stamp, basis, entry, size, at = head_of(raw)
+  refund(windows, flags, stamp, string.sub(raw, at, at + size - 1))
+  local left = bits_or(bits_and(flags, BOUND), REFUNDED)
+  return record_of(VOID, left, attempt, 0, 0, stamp, basis, entry, code, string.sub(raw, at + size))
+end
+
+local function decide(i, plan_at, approved, cursor, attempt, partition, offset)
+  if behind(read[cursor], least) then return {3} end
+  local base, plan = cursors + 3 * i - 2, plans[plan_at]
   local key = KEYS[base + 2]
   local raw = written[key] or read[base + 2]
-  local flags, stamp, was_basis, was_entry, consumed, answer = 0, 0, 0, 0, '', ''
+  local flags = 0
   if raw then
-    local state, set, was, partition, offset, at_ms, on, by, size, at = head_of(raw)
-    if not passes(state, was, partition, offset, claim) then return {1, state} end
-    flags, stamp, was_basis, was_entry = set, at_ms, on, by
-    consumed, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
+    local state, set, was, at_partition, at_offset = struct.unpack(PLACE, raw)
+    if not passes(state, was, at_partition, at_offset, attempt, partition, offset) then return {1, state} end
+    flags = set
   end
   local parts, block = parts_of(read[base]), read[base + 1]
-  local code, basis, entry = stopped(plan, claim[2], parts, block), nil, nil
+  local code, basis, entry = stopped(plan, approved == 1, parts, block), nil, nil
   if not code then
     -- a request was consumed at admission and is this message's own
     basis, entry = permitted(plan, parts, block, now, true)
     if not basis then code = entry end
   end
   if code then
-    refund(KEYS[windows_at + i], flags, stamp, consumed)
-    local left = bits_or(bits_and(flags, BOUND), REFUNDED)
-    put(key, record_of(VOID, left, claim[4], 0, 0, stamp, was_basis, was_entry, code, answer), raw)
+    put(key, ended(raw, KEYS[windows_at + i], attempt, code), raw and KEEP or life)
     return {2, code}
   end
-  if not raw then was_basis, was_entry = basis, entry + 1 end
-  put(key, record_of(TAKEN, flags, claim[4], claim[5], claim[6], stamp, was_basis, was_entry, consumed, answer), raw)
-  redis.call('SET', KEYS[fences_at + i], now + 1000, 'PX', 2000)
-  return {0, now, basis, entry}
+  if raw then
+    put(key, moved(raw, TAKEN, flags, attempt, partition, offset), KEEP)
+  else
+    put(key, record_of(TAKEN, 0, attempt, partition, offset, 0, basis, entry + 1, '', ''), life)
+  end
+  put(KEYS[fences_at + i], fence, FENCE_MS)
+  return entry
 end
 
 local replies = {}
-for i = 1, n do replies[i] = decide(i, claims[i]) end
+for i = 1, n do
+  replies[i] = decide(i, struct.unpack(CLAIM, claims, CLAIM_BYTES * (i - 1) + 1))
+end
+flush()
 return replies

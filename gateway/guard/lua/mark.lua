@@ -6,29 +6,30 @@
 -- requeue    taken(n) -> reserved(n + 1), for a retry or a parking about to be published
 -- Reply: 1 moved, 0 not in the state it must be in.
 local what, short = ARGV[1], ARGV[2]
-local replies = {}
-for i = 1, #KEYS do
-  local raw, moved = redis.call('GET', KEYS[i]), 0
-  if raw then
-    local state, flags, attempt, partition, offset, stamp, basis, entry, size, at = head_of(raw)
-    local wanted = tonumber(ARGV[2 + i])
-    local same = wanted == 0 or wanted == attempt
-    local to
-    if what == 'done' and (state == TAKEN or state == UNWRITTEN) then to = DONE end
-    if what == 'unwritten' and state == TAKEN then to = UNWRITTEN end
-    if what == 'requeue' and state == TAKEN then to = RESERVED end
-    if to and same then
-      local next_attempt = to == RESERVED and attempt + 1 or attempt
-      local consumed, answer = string.sub(raw, at, at + size - 1), string.sub(raw, at + size)
-      local bytes = record_of(to, flags, next_attempt, partition, offset, stamp, basis, entry, consumed, answer)
-      if to == DONE and bit.band(flags, BOUND) == 0 then
-        redis.call('SET', KEYS[i], bytes, 'PX', short)
-      else
-        redis.call('SET', KEYS[i], bytes, 'KEEPTTL')
-      end
-      moved = 1
-    end
-  end
-  replies[i] = moved
+local read, replies = redis.call('MGET', unpack(KEYS)), {}
+
+-- the state it goes to, or nil
+local function target(state)
+  if what == 'done' and (state == TAKEN or state == UNWRITTEN) then return DONE end
+  if what == 'unwritten' and state == TAKEN then return UNWRITTEN end
+  if what == 'requeue' and state == TAKEN then return RESERVED end
+  return nil
 end
+
+local function mark(key, raw, wanted)
+  if not raw then return 0 end
+  local state, flags, attempt, partition, offset = struct.unpack(PLACE, raw)
+  local to = target(state)
+  if not to or (wanted ~= 0 and wanted ~= attempt) then return 0 end
+  if to == RESERVED then attempt = attempt + 1 end
+  local bytes = moved(raw, to, flags, attempt, partition, offset)
+  put(key, bytes, to == DONE and bits_and(flags, BOUND) == 0 and short or KEEP)
+  return 1
+end
+
+for i = 1, #KEYS do
+  local key = KEYS[i]
+  replies[i] = mark(key, written[key] or read[i], tonumber(ARGV[2 + i]))
+end
+flush()
 return replies

@@ -3,6 +3,10 @@
 -- Person: see person.py. Plan: an array (plans.py), by position:
 local BASIS, CONSENTS, RELATIONSHIPS, SCOPES, IGNORED, APPROVED, SENDER, PREFERENCES = 1, 2, 3, 4, 5, 6, 7, 8
 local TOPICS, FIELDS, WINDOWS, WEEKLY, WEEKLY_ALL, SAME_TEXT, QUIET, LONGEST, CONSUMED = 9, 10, 11, 12, 13, 14, 15, 16, 17
+-- What is asked of admit and check about a message, what admit permits, and what is asked of claim: big endian, as admission.py and claims.py pack them.
+local ASK, ASK_BYTES = '>BBBBBBBHHI6c8BI6', 32
+local PERMITTED = '>I6bI6B'
+local CLAIM, CLAIM_BYTES = '>BBBHI4I6', 15
 local OPT_OUT = 2 -- 1 << Reason.OPT_OUT
 local NOTHING = {}
 local unpack_from, bits_and, bits_or, bits_not = cmsgpack.unpack_one, bit.band, bit.bor, bit.bnot
