@@ -90,7 +90,7 @@ def _replies(table: shape.PackTable) -> Iterator[Problem]:
         if pair[0] == pair[1]:
             yield ("folding", "same"), f"{pair!r} is a character and itself"
     for name, language in table.free_text.languages.items():
-        for key, phrases in (("refuse", language.refuse), ("except", language.unless)):
+        for key, phrases in (("refuse", language.refuse), ("except", language.unless), ("help", language.help)):
             for phrase in phrases:
                 try:
                     Phrases(language.words, [phrase], (), joined=language.joined, near={})

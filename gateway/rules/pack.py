@@ -172,8 +172,10 @@ class Pack:
     """Characters read as others, for `str.translate`."""
     courtesy: tuple[str, ...]
     """Politeness around an exact word, bare, longer ones first."""
-    phrases: tuple[Phrases, ...]
+    refusals: tuple[Phrases, ...]
     """How people refuse in free text, a language each."""
+    calls: tuple[Phrases, ...]
+    """How they call for help, a language each."""
     route_tested_ms: int
     """How long a test of a port's reply route counts."""
     promotional: Words
@@ -272,7 +274,8 @@ def compiled(table: shape.PackTable) -> Pack:
         help_words=_exact(table.help_words.words, same),
         same=same,
         courtesy=tuple(sorted(_exact(table.free_text.courtesy, same), key=lambda word: (-len(word), word))),
-        phrases=tuple(_phrases(language, same) for language in table.free_text.languages.values()),
+        refusals=tuple(_phrases(one, one.refuse, same, one.near) for one in table.free_text.languages.values()),
+        calls=tuple(_phrases(one, one.help, same, {}) for one in table.free_text.languages.values() if one.help),
         promotional=Words(table.promotional.words),
         route_tested_ms=shape.period_ms(table.reply_route.tested_within),
         retention=tuple(_retention(row, table) for row in table.retention),
@@ -288,9 +291,11 @@ def _exact(words: Iterable[str], same: Mapping[int, str]) -> frozenset[str]:
     return frozenset(bare(plain(word, same)) for word in words)
 
 
-def _phrases(table: shape.LanguageTable, same: Mapping[int, str]) -> Phrases:
+def _phrases(
+    table: shape.LanguageTable, phrases: Iterable[str], same: Mapping[int, str], near: Mapping[str, int]
+) -> Phrases:
     words = {name: [plain(word, same) for word in listed] for name, listed in table.words.items()}
-    return Phrases(words, table.refuse, table.unless, joined=table.joined, near=table.near)
+    return Phrases(words, phrases, table.unless, joined=table.joined, near=near)
 
 
 def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:

@@ -6,7 +6,7 @@ a text is at most `MOST` characters, every repetition has a limit, so no text co
 A phrase is a row of elements with spaces between:
 
     word        this word                       a|b         one of these
-    {list}      one of the language's list      {list}*     none to four of them       x?   there or not
+    {list}      one of the language's list      {list}*     none to a few of them      x?   there or not
     ..          a few words of one sentence     ...         the same, across sentences
     ^ and $     a sentence begins, ends         !x          not followed by x (also !{list})
 
@@ -20,7 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 MOST = 500
 """Characters of a reply that are read; what somebody means stands at its beginning."""
-_REPEAT = "{0,4}"
+_REPEAT = {True: "{0,4}", False: "{0,6}"}
+"""By `joined`: what is written without spaces can be taken apart in many ways."""
 _ELEMENT = re.compile(r"(!?)(\^|\$|\.\.\.?|\{[a-z_]+\}|[^{}^$?*!]+)([?*]?)")
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")
 _BLANK = re.compile(r"[^\S\n]+")
@@ -56,18 +57,19 @@ def spaced(text: str, near: Mapping[str, int]) -> str:
     """
     letters = _DRAWN_OUT.sub(r"\1", text.translate(_APOSTROPHES))
     words = _WORDS.findall(letters.replace("-", " ").replace("\n", "."))
-    return f" {EDGE} {' '.join([_recognised(word, near) if word[0].isalnum() else EDGE for word in words])} {EDGE} "
+    known = {word: _recognised(word, near) if word[0].isalnum() else EDGE for word in set(words)}
+    return f" {EDGE} {' '.join([known[word] for word in words])} {EDGE} "
 
 
 def _recognised(word: str, near: Mapping[str, int]) -> str:
     for known, most in near.items():
-        if word[0] == known[0] and abs(len(word) - len(known)) <= most and _distance(word, known) <= most:
+        if word[0] == known[0] and abs(len(word) - len(known)) <= most and _within(most, word, known):
             return known
     return word
 
 
-def _distance(one: str, other: str) -> int:
-    """How many letters to insert, drop, change or swap with their neighbour (optimal string alignment)."""
+def _within(most: int, one: str, other: str) -> bool:
+    """Whether so few letters are inserted, dropped, changed or swapped with a neighbour (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -77,18 +79,20 @@ def _distance(one: str, other: str) -> int:
             if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
                 cost = min(cost, last[j - 2] + 1)
             row.append(cost)
-    return row[-1]
+        if min(row) > most:  # later rows are no lower
+            return False
+    return row[-1] <= most
 
 
 class Phrases:
-    """A language's phrases, compiled: what refuses, and what takes that meaning away."""
+    """What is said in a language in many ways, compiled: its phrases, and what takes their meaning away."""
 
-    __slots__ = ("_except", "_joined", "_near", "_refuse")
+    __slots__ = ("_except", "_joined", "_near", "_said")
 
     def __init__(
         self,
         words: Mapping[str, Sequence[str]],
-        refuse: Iterable[str],
+        phrases: Iterable[str],
         unless: Iterable[str],
         *,
         joined: bool,
@@ -96,10 +100,10 @@ class Phrases:
     ) -> None:
         """Raises PhraseError for a phrase that is not of the notation, or names a list that is not in `words`."""
         self._joined, self._near = joined, near
-        self._refuse = _compiled(refuse, words, joined=joined)
+        self._said = _compiled(phrases, words, joined=joined)
         self._except = _compiled(unless, words, joined=joined)
 
-    def refuse(self, text: str) -> bool:
+    def said(self, text: str) -> bool:
         """Whether a plain text says what one of the phrases says, somewhere where no exception covers it."""
         if not self._joined and _LATIN.search(text) is None:
             return False
@@ -109,9 +113,9 @@ class Phrases:
         return self._says(joined(text), GAP) or (EDGE in apart and self._says(joined(apart), GAP))
 
     def _says(self, view: str, gap: str) -> bool:
-        if self._refuse.search(view) is None:
+        if self._said.search(view) is None:
             return False
-        return self._refuse.search(self._except.sub(gap, view)) is not None
+        return self._said.search(self._except.sub(gap, view)) is not None
 
 
 def _compiled(phrases: Iterable[str], words: Mapping[str, Sequence[str]], *, joined: bool) -> re.Pattern[str]:
@@ -144,7 +148,7 @@ def _part(written: str, words: Mapping[str, Sequence[str]], phrase: str, *, join
     one = _one_of(words[core[1:-1]] if named else core.split("|"), joined=joined)
     if denied:
         return f"(?!{one})"
-    return one + {"": "", "?": "?", "*": _REPEAT}[times]
+    return one + {"": "", "?": "?", "*": _REPEAT[joined]}[times]
 
 
 def _one_of(words: Iterable[str], *, joined: bool) -> str:

@@ -2,11 +2,12 @@
 
 Pure and bounded: the receiver reads every reply with it before the carrier is answered. A word of the pack's lists
 counts whatever its case, width, spaces, punctuation, emoji or traditional characters, and only where the reply is that
-word. What refuses in free text is said by the pack's phrases (`rules.phrases`) and is marked as inferred. Nothing but
-an exact word ever affirms, and it means something only to somebody who was asked: whether they were is `settle`'s to
+word. What refuses or calls for help in free text is said by the pack's phrases (`rules.phrases`) and is marked as
+inferred. Nothing but an exact word ever affirms, and it means something only to somebody who was asked: whether they were is `settle`'s to
 know. First of all comes refusal: no text is both.
 """
 
+import re
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from gateway.rules.wording import bare
 
 ASKS = "?"
 """Who writes `Y?` has not said yes."""
+_APART = re.compile(r"(?<![a-z0-9])[a-z](?![a-z0-9])")
 STRIPS = 6
 """Words of politeness that are taken off a reply at most."""
 
@@ -50,8 +52,10 @@ def read(text: str, pack: Pack) -> Read:
         return Read(Meaning.AFFIRMATION)
     if word in pack.help_words:
         return Read(Meaning.HELP)
-    if _again(word, pack) or _politely(word, pack) or any(language.refuse(folded) for language in pack.phrases):
+    if _again(word, pack) or _politely(word, folded, pack) or any(one.said(folded) for one in pack.refusals):
         return Read(Meaning.REFUSAL, inferred=True)
+    if any(one.said(folded) for one in pack.calls):
+        return Read(Meaning.HELP, inferred=True)
     return Read(Meaning.OTHER)
 
 
@@ -62,13 +66,13 @@ def _again(word: str, pack: Pack) -> bool:
     return least * size <= len(word) and word[:size] in pack.refusal_words
 
 
-def _politely(word: str, pack: Pack) -> bool:
-    """Whether it is a refusal word with nothing but politeness around it."""
+def _politely(word: str, folded: str, pack: Pack) -> bool:
+    """Whether it is a refusal word with nothing but politeness around it; a letter stands apart ("hi, T", not "hit")."""
     for _ in range(STRIPS):
         around = next((one for one in pack.courtesy if word.startswith(one) or word.endswith(one)), None)
         if around is None:
             return False
         word = word[len(around) :] if word.startswith(around) else word[: -len(around)]
         if word in pack.refusal_words:
-            return True
+            return len(word) > 1 or not word.isascii() or _APART.search(folded) is not None
     return False

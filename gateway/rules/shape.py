@@ -171,12 +171,13 @@ class FoldingTable(_Table):
 
 
 class LanguageTable(_Table):
-    """How people refuse in free text in one language, in the notation of `rules.phrases`."""
+    """How people refuse in free text in one language, and call for help, in the notation of `rules.phrases`."""
 
     joined: bool
     near: dict[str, Annotated[int, Field(ge=1, le=3)]] = {}
     refuse: Words
     unless: tuple[Text, ...] = Field(default=(), alias="except")
+    help: tuple[Text, ...] = ()
     words: dict[Name, Words] = {}
 
 

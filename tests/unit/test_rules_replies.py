@@ -223,7 +223,7 @@ def test_the_notation() -> None:
     say = Phrases(words, ["{no} 再? {send} !货", "^ 烦 $", "把 .. 删"], ["不是 {no}"], joined=True, near={})
     said = {"别发": True, "不要再发": True, "别再再发": False, "别发货": False, "不是别发": False, "烦！": True,
             "麻烦": False, "把我的号删了": True, "把我，删了": False}  # fmt: skip
-    assert {text: say.refuse(text) for text in said} == said
+    assert {text: say.said(text) for text in said} == said
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
