@@ -123,14 +123,22 @@ def _compiled(phrases: Iterable[str], words: Mapping[str, Sequence[str]], *, joi
     if not found:
         return re.compile("(?!)")
     # Every element of a spaced phrase begins with a space: `re` then tries the phrases at those alone.
-    return re.compile("|".join(found) if joined else f"(?= )(?:{'|'.join(found)})")
+    return re.compile(_tree(found) if joined else f"(?= )(?:{_tree(found)})")
 
 
-def _phrase(phrase: str, words: Mapping[str, Sequence[str]], *, joined: bool) -> str:
+def _tree(phrases: Iterable[Sequence[str]]) -> str:
+    """Any of the phrases; what several begin with is tried once for all of them."""
+    rest: dict[str, list[Sequence[str]]] = {}
+    for first, *more in filter(None, phrases):
+        rest.setdefault(first, []).append(more)
+    return "|".join(first if [] in more else f"{first}(?:{_tree(more)})" for first, more in rest.items())
+
+
+def _phrase(phrase: str, words: Mapping[str, Sequence[str]], *, joined: bool) -> Sequence[str]:
     parts = [_part(written, words, phrase, joined=joined) for written in phrase.split()]
     if not parts:
         raise PhraseError("a phrase is empty")
-    return "".join(parts)
+    return parts
 
 
 def _part(written: str, words: Mapping[str, Sequence[str]], phrase: str, *, joined: bool) -> str:

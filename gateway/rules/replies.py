@@ -3,8 +3,8 @@
 Pure and bounded: the receiver reads every reply with it before the carrier is answered. A word of the pack's lists
 counts whatever its case, width, spaces, punctuation, emoji or traditional characters, and only where the reply is that
 word. What refuses or calls for help in free text is said by the pack's phrases (`rules.phrases`) and is marked as
-inferred. Nothing but an exact word ever affirms, and it means something only to somebody who was asked: whether they were is `settle`'s to
-know. First of all comes refusal: no text is both.
+inferred. Nothing but an exact word ever affirms, and it means something only to somebody who was asked: whether they
+were is `settle`'s to know. First of all comes refusal: no text is both.
 """
 
 import re
@@ -44,19 +44,25 @@ def read(text: str, pack: Pack) -> Read:
     """What a reply means by a pack's words and phrases."""
     folded = plain(text, pack.same)
     word = bare(folded)
-    if word in pack.refusal_words:
-        return Read(Meaning.REFUSAL)
-    if word in pack.keep_words:
-        return Read(Meaning.KEEP)
-    if word in pack.affirmative_words and ASKS not in folded:
-        return Read(Meaning.AFFIRMATION)
-    if word in pack.help_words:
-        return Read(Meaning.HELP)
+    exact = _exactly(word, folded, pack)
+    if exact is not None:
+        return Read(exact)
     if _again(word, pack) or _politely(word, folded, pack) or any(one.said(folded) for one in pack.refusals):
         return Read(Meaning.REFUSAL, inferred=True)
     if any(one.said(folded) for one in pack.calls):
         return Read(Meaning.HELP, inferred=True)
     return Read(Meaning.OTHER)
+
+
+def _exactly(word: str, folded: str, pack: Pack) -> Meaning | None:
+    """What a reply means that is a word of the pack's lists."""
+    if word in pack.refusal_words:
+        return Meaning.REFUSAL
+    if word in pack.keep_words:
+        return Meaning.KEEP
+    if word in pack.affirmative_words and ASKS not in folded:
+        return Meaning.AFFIRMATION
+    return Meaning.HELP if word in pack.help_words else None
 
 
 def _again(word: str, pack: Pack) -> bool:
@@ -67,7 +73,7 @@ def _again(word: str, pack: Pack) -> bool:
 
 
 def _politely(word: str, folded: str, pack: Pack) -> bool:
-    """Whether it is a refusal word with nothing but politeness around it; a letter stands apart ("hi, T", not "hit")."""
+    """Whether it is a refusal word with nothing but politeness around it; a letter stands apart: "hit" is not hi, T."""
     for _ in range(STRIPS):
         around = next((one for one in pack.courtesy if word.startswith(one) or word.endswith(one)), None)
         if around is None:

@@ -1,7 +1,6 @@
 """What replies mean, however they are typed: exact words, free text, and two labelled sets of what people write."""
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,14 @@ from gateway.rules.answers import answer, language_of
 from gateway.rules.pack import Pack
 from gateway.rules.phrases import MOST, PhraseError, Phrases
 from gateway.rules.replies import Meaning, Read, read
+from tests.replies.measure import SETS, measured, rows_of
 
-SETS = Path(__file__).parents[1] / "replies"
-LABELS = {"refusal": Meaning.REFUSAL, "keep": Meaning.KEEP, "affirm": Meaning.AFFIRMATION, "help": Meaning.HELP,
-          "other": Meaning.OTHER}  # fmt: skip
 ACME = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002")
 
 
 @pytest.fixture(scope="module")
 def cn() -> Pack:
     return packs.load("cn")
-
-
-def labelled(name: str) -> list[tuple[str, str]]:
-    """Label and text of each reply of a set."""
-    lines = (SETS / name).read_text("utf-8").splitlines()
-    return [(label, text) for label, _, text in (line.partition("\t") for line in lines if not line.startswith("#"))]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +90,11 @@ def test_exact_words_refuse(cn: Pack, text: str) -> None:
         "不要 退订",  # two sentences: no; leave
         "怎么退订",
         "不退订，别发了",
+        "hi, T",
+        "别给我妈发这些短信",
+        "短信给我停了吧",
+        "stop spaming me",
+        "谁让你们发的",
     ],
 )
 def test_free_text_refuses_and_is_marked_as_inferred(cn: Pack, text: str) -> None:
@@ -120,6 +116,12 @@ def test_free_text_refuses_and_is_marked_as_inferred(cn: Pack, text: str) -> Non
         "RT",
         "取消预约了吗",
         "don't stop",
+        "hit",
+        "我想退订明晚的酒店",
+        "机票退订手续费多少",
+        "别发圆通",
+        "take me off the 3pm slot",
+        "短信别停",
         "TDD",
         "1",
         "收到",
@@ -147,6 +149,24 @@ def test_other_exact_words(cn: Pack, text: str, meaning: Meaning) -> None:
     assert read(text, cn) == Read(meaning)
 
 
+@pytest.mark.parametrize("text", ["需要帮助", "请帮帮我", "help me please", "I need some help", "看不懂，求助"])
+def test_free_text_calls_for_help(cn: Pack, text: str) -> None:
+    assert read(text, cn) == Read(Meaning.HELP, inferred=True)
+
+
+@pytest.mark.parametrize("text", ["帮我查一下物流", "can you help me change my address", "有帮助吗"])
+def test_help_with_something_is_no_call_for_help(cn: Pack, text: str) -> None:
+    assert read(text, cn).meaning is Meaning.OTHER
+
+
+def test_a_file_of_others_labels(cn: Pack, tmp_path: Path) -> None:
+    lines = ["yes\ten\tOK", "yes\tzh\t是", "keep\ten\tdon't stop", "refusal\ten\tstop", "help\tzh\t帮助"]
+    (tmp_path / "b.tsv").write_text("\n".join(lines), "utf-8")
+    rows = list(rows_of(tmp_path / "b.tsv", cn))
+    assert [row.label for row in rows] == ["other", "affirm", "other", "refusal", "help"]
+    assert not measured(rows, cn).wrong
+
+
 def test_every_word_and_text_of_the_pack_means_what_its_list_says(cn: Pack) -> None:
     table = cn.table
     lists = {
@@ -162,33 +182,24 @@ def test_every_word_and_text_of_the_pack_means_what_its_list_says(cn: Pack) -> N
 
 
 def test_the_tuned_set_is_read_as_it_is_labelled(cn: Pack) -> None:
-    wrong = [(label, text) for label, text in labelled("tuned.tsv") if read(text, cn).meaning is not LABELS[label]]
-    assert not wrong
+    assert not measured(list(rows_of(SETS / "tuned.tsv", cn)), cn).wrong
 
 
 def test_the_held_out_set_no_rule_was_tuned_on(cn: Pack, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = labelled("held_out.tsv")
-    all_rows = len(rows) + len(labelled("tuned.tsv"))
-    found = Counter((label, read(text, cn).meaning) for label, text in rows)
-    refusals = sum(n for (label, _), n in found.items() if label == "refusal")
-    ended = sum(n for (_, meaning), n in found.items() if meaning is Meaning.REFUSAL)
-    hits = found["refusal", Meaning.REFUSAL]
-    recall, precision = hits / refusals, hits / ended
-    granting = [text for label, text in rows if read(text, cn).meaning is Meaning.AFFIRMATION and label != "affirm"]
+    rows = list(rows_of(SETS / "held_out.tsv", cn))
+    all_rows = len(rows) + len(list(rows_of(SETS / "tuned.tsv", cn)))
+    figures = measured(rows, cn)
     with capsys.disabled():
-        print(
-            f"\nreplies held out: {len(rows)} of {all_rows}; refusals {refusals}, recall {recall:.4f}, "
-            f"precision {precision:.4f}; read as a yes without being one: {len(granting)}"
-        )
+        print(f"\nreplies held out, of {all_rows}: {figures}")
     assert len(rows) * 3 >= all_rows >= 300
-    assert recall >= 0.98
-    assert precision >= 0.98
-    assert not granting
+    assert figures.recall >= 0.98
+    assert figures.precision >= 0.98
+    assert not figures.false_yes
 
 
 def test_nothing_but_an_exact_word_is_ever_a_yes(cn: Pack) -> None:
     for name in ("tuned.tsv", "held_out.tsv"):
-        for label, text in labelled(name):
+        for label, text in rows_of(SETS / name, cn):
             assert (read(text, cn).meaning is Meaning.AFFIRMATION) == (label == "affirm"), text
             for around in (f"{text} 请发我资料", f"not {text}", f"{text}吗"):
                 if label == "affirm":
@@ -197,7 +208,24 @@ def test_nothing_but_an_exact_word_is_ever_a_yes(cn: Pack) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["不要再给我", "别", "stop ", "dont fucking ", "退", "再", "please ", "a", "的", "|", "垃圾 ", "unsubscrib "],
+    [
+        "不要再给我",
+        "别",
+        "stop ",
+        "dont fucking ",
+        "退",
+        "再",
+        "please ",
+        "a",
+        "的",
+        "|",
+        "垃圾 ",
+        "unsubscrib ",
+        "textinx messaginx sendinx spamminx ",
+        "收到不需要我的手机给我们你们的短信收到",
+        "谁让你们的我的手机给",
+        "need help ",
+    ],
 )
 def test_no_text_takes_long(cn: Pack, piece: str) -> None:
     """An order above what such a text takes on a slow machine; catastrophic patterns take seconds."""
