@@ -242,6 +242,13 @@ BREAKER_OPENS = Count(
     "counts",
 )
 BREAKER_LOOKS = Count("assent_breaker_looks_total", "How often everything was counted and judged: once a second.")
+CASES_OVERDUE = Level("assent_cases_overdue", "Complaints past their time that nobody has answered yet.", mode="max")
+FIGURES_MISSING = Level(
+    "assent_complaint_figures_missing",
+    "Days of the last week whose figures of a source are due and nobody has signed off.",
+    "source",
+    mode="max",
+)
 # --- permissions ---------------------------------------------------------------------------------------------------
 EVENTS = Count("assent_events_total", "Consent events appended, by kind.", "kind")
 APPEND_SECONDS = Spread("assent_append_seconds", "One group commit of events, seconds.")

@@ -31,6 +31,8 @@ SWEEP_ROWS_EVERY = 60
 SEEN_S = 60.0
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 OPEN = {"/sign-in", "/console/console.css", "/favicon.ico", "/healthz", "/readyz"}
+ASKED_BY_ITSELF = "/me"
+"""By a page that lost its connection, again and again: no sign of a person."""
 LIBRARY = "/_nicegui/"
 LIVE = "/_nicegui_ws/"
 ENDED = 4401
@@ -91,7 +93,7 @@ class Door:
 
     async def _without_session(self, desk: Desk, scope: Scope) -> Response | None:
         try:
-            session = await session_of(desk, scope, using=True)
+            session = await session_of(desk, scope, using=scope["path"] != ASKED_BY_ITSELF)
         except AWAY:
             return Response(AWAY_PAGE, 503, {"retry-after": "5"}, "text/html; charset=utf-8")
         if session is None and scope["path"].startswith(LIBRARY):

@@ -21,8 +21,13 @@ def ppm_text(value: float | None) -> str:
 
 
 def percent(n: int, of: int) -> str:
-    """`98.2 %`; a dash where there is nothing to measure."""
-    return "–" if of <= 0 else f"{100 * n / of:.1f} %"
+    """`98.2 %`; a dash where there is nothing to measure. Only nothing is 0.0 %, only all of it 100.0 %."""
+    if of <= 0:
+        return "–"
+    said = f"{100 * n / of:.1f} %"
+    if said == "0.0 %" and n > 0:
+        return "< 0.1 %"
+    return "> 99.9 %" if said == "100.0 %" and n < of else said
 
 
 def ceiling(value: float) -> float:

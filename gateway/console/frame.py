@@ -90,6 +90,11 @@ class View:
         moment = datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int) else at
         return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
+    def offset(self) -> str:
+        """How far the reader's zone is from UTC now."""
+        ahead = datetime.now(self.zone).strftime("%z")
+        return f"UTC{ahead[:3]}:{ahead[3:5]}"
+
     # --- acts and looks ------------------------------------------------------------------------------------------
 
     def doing(self, may: May, act: Callable[..., Awaitable[str | None]]) -> Callable[..., Awaitable[bool]]:
@@ -182,10 +187,14 @@ class View:
             raise Forbidden
         self.session = now
 
-    async def look(self, subject: bytes | None, *seen: str) -> None:
-        """Record a look at a person's data (`None`: at a list of people) before `seen` is shown; or `Unrecorded`."""
+    async def look(self, subject: bytes | None, *seen: str, asked: Mapping[str, str] | None = None) -> None:
+        """Record a look at a person's data (`None`: at a list of people) before `seen` is shown; or `Unrecorded`.
+
+        `asked`: what the list was searched by.
+        """
         await self._still(May.PEOPLE)
-        await self.record(EventKind.ACCESS, {"seen": list(seen)}, subject or SYSTEM)
+        data: dict[str, Any] = {"seen": list(seen)} | ({"asked": dict(asked)} if asked else {})
+        await self.record(EventKind.ACCESS, data, subject or SYSTEM)
         telemetry.CONSOLE_LOOKS.add()
 
     async def record(self, kind: EventKind, data: dict[str, Any], subject: bytes = SYSTEM) -> int | None:
@@ -228,19 +237,25 @@ def mount(page: Page, pages: tuple[Page, ...], opened: Callable[[], tuple[Desk, 
             pieces.text("h1", view.t[page.title])
             if not view.may(page.may):
                 pieces.empty(view.t["forbidden"])
-                return
-            try:
-                await page.show(view)
-            except Unrecorded:
-                pieces.empty(view.t["unrecorded"])
-            except Forbidden:
-                pieces.empty(view.t["forbidden"])
-            except AWAY as fault:
-                log.warning("page_away", error=type(fault).__name__)
-                pieces.empty(view.t["away"])
-            except Exception as fault:
-                log.exception("page_failed", error=type(fault).__name__)
-                pieces.empty(view.t["broken"])
+            else:
+                await _shown(view, page)
+        pieces.text("footer", view.t("times_in", zone=view.zone.key, offset=view.offset()), "quiet")
+
+
+async def _shown(view: View, page: Page) -> None:
+    """What the page shows, or why it shows nothing."""
+    try:
+        await page.show(view)
+    except Unrecorded:
+        pieces.empty(view.t["unrecorded"])
+    except Forbidden:
+        pieces.empty(view.t["forbidden"])
+    except AWAY as fault:
+        log.warning("page_away", error=type(fault).__name__)
+        pieces.empty(view.t["away"])
+    except Exception as fault:
+        log.exception("page_failed", error=type(fault).__name__)
+        pieces.empty(view.t["broken"])
 
 
 def _view(request: Request, client: Client, desk: Desk, live: Live) -> View:

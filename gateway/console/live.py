@@ -6,7 +6,7 @@ nothing is read. PostgreSQL away, the reading raises what the driver raises: eac
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.console.desk import Desk
@@ -30,6 +30,8 @@ class Standing(NamedTuple):
 
     breakers: dict[str, registry.Breaker]
     warned: Mapping[str, Any]
+    ways: Mapping[str, Sequence[Collection[str]]] = {}
+    """How messages of a campaign or sender go (`breakers.ways`); read only while something is stopped."""
 
 
 class Weighed(NamedTuple):
@@ -98,9 +100,11 @@ class Live:
     async def _weigh(self, conn: Connection) -> Weighed:
         known, moved = (await registry.load(conn)).senders, await registry.breakers(conn)
         floors = weighing.floors(moved)
-        standing = Standing({one.scope: one for one in moved}, await breakers.warned(conn))
-        scopes = await self._counting.counts(conn, _now(), floors)
-        return Weighed(scopes, floors, standing, {one.id: one for one in known})
+        scopes, senders = await self._counting.counts(conn, _now(), floors), {one.id: one for one in known}
+        wanted = {*scopes, *(f"sender:{name}" for name in senders)}
+        ways = await breakers.ways(conn, wanted, senders) if any(one.is_open for one in moved) else {}
+        standing = Standing({one.scope: one for one in moved}, await breakers.warned(conn), ways)
+        return Weighed(scopes, floors, standing, senders)
 
     async def _fresh(self, key: str, read: Callable[[Connection], Awaitable[Any]]) -> Any:
         if len(self._reading) > MOST_KEPT:

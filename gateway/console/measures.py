@@ -42,7 +42,7 @@ class Rate:
     def __init__(self, view: View, line: Line) -> None:
         self._view, self._line = view, line
         with pieces.box("div", "figure first", **{"aria-live": "off"}) as self._box:
-            pieces.text("span", view.t["complaint_rate"], "quiet")
+            pieces.text("span", view.t["complaint_rate_first"], "quiet")
             self._value = pieces.text("strong", "–")
             self._note = pieces.text("span", "", "quiet")
 
@@ -146,16 +146,18 @@ class Hours:
     def _options(self, rows: "list[tuple[int, float | None, int]]") -> dict[str, Any]:
         t = self._view.t
         zone = self._view.zone
-        labels = [datetime.fromtimestamp(at * MINUTE_S, UTC).astimezone(zone).strftime("%H:%M") for at, _, _ in rows]
+        times = [datetime.fromtimestamp(at * MINUTE_S, UTC).astimezone(zone) for at, _, _ in rows]
+        labels = [at.strftime("%m-%d\n%H:%M") for at in times]
+        hours = {"name": t("hours_axis", zone=self._view.offset()), "nameLocation": "middle", "nameGap": 40}
         top = figures.ceiling(max([(self._line.ppm or 0) * 1.25, *((rate or 0) * 1.05 for _, rate, _ in rows)]))
         return {
             "animation": False,
-            "grid": {"left": 64, "right": 64, "top": 36, "bottom": 28},
+            "grid": {"left": 64, "right": 64, "top": 36, "bottom": 58},
             "legend": {"top": 0, "data": [t["complaint_rate"], t["delivered"]]},
             "tooltip": {"trigger": "axis"},
-            "xAxis": {"type": "category", "data": labels},
+            "xAxis": {"type": "category", "data": labels, **hours},
             "yAxis": [
-                {"type": "value", "name": "ppm", "min": 0, "max": top, "interval": top / 4, "splitLine": SPLIT},
+                {"type": "value", "name": t["ppm_axis"], "min": 0, "max": top, "interval": top / 4, "splitLine": SPLIT},
                 {"type": "value", "name": t["delivered"], "min": 0, "splitNumber": 4, "splitLine": {"show": False}},
             ],
             "series": [
@@ -200,6 +202,19 @@ def state(view: View, standing: Standing, scope: str) -> tuple[str, str]:
     if scope in standing.warned:
         return view.t["breaker_warns"], "warn"
     return view.t["breaker_is_closed"], "good"
+
+
+def flow(view: View, standing: Standing, scope: str) -> tuple[str, str]:
+    """Whether a sender's or campaign's messages go, which wider breakers have a say in too, and its colour."""
+    said, colour = state(view, standing, scope)
+    moved = {one.scope: one.position for one in standing.breakers.values() if one.is_open}
+    ways = standing.ways.get(scope) or [("all",)]
+    shut = [[wider for wider in way if moved.get(wider) == "open"] for way in ways]
+    if colour != "bad" and all(shut):
+        return view.t("breaker_with", scope=shut[0][0]), "bad"
+    if colour != "bad" and any(wider in moved for way in ways for wider in way):
+        return view.t["breaker_partly"], "warn"
+    return said, colour
 
 
 def ranked(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:

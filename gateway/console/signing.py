@@ -103,18 +103,18 @@ class Signing:
             return self._refused(request, "sign_in_away", "away", 503)
 
     async def _checked(self, request: Request, name: str, password: str, to: str) -> Response:
-        kept = await users.kept(self._desk.pool, name) if re.fullmatch(USER, name) else None
-        failures, since_s = self._known_failures(name) if kept is None else (kept.failures, kept.since_s)
-        if since_s < passwords.wait_s(failures):
-            return self._refused(request, "sign_in_slow", "slow", 429)
-        async with self._hashing:
+        async with self._hashing:  # who tries at once waits here, and what came before is counted by then
+            kept = await users.kept(self._desk.pool, name) if re.fullmatch(USER, name) else None
+            failures, since_s = self._known_failures(name) if kept is None else (kept.failures, kept.since_s)
+            if since_s < passwords.wait_s(failures):
+                return self._refused(request, "sign_in_slow", "slow", 429)
             stored = self._nobody if kept is None else kept.password
             right = await asyncio.to_thread(passwords.matches, password, stored)
-        if kept is None or not right or kept.disabled:
             if kept is None:
                 self._fail_unknown(name)
             elif not right:
                 await users.failed(self._desk.pool, name)
+        if kept is None or not right or kept.disabled:
             return self._refused(request, "sign_in_wrong", "wrong", 401)
         session = secrets.token_urlsafe(32)
         if not await users.begin(self._desk.pool, session, kept):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.contract.health import Alert
-from gateway.contract.scope import part
+from gateway.contract.scope import of_sender, part
 from gateway.records import alerts, health, registry
 from gateway.records.connection import Connection
 from gateway.records.health import Dimension
@@ -43,6 +43,10 @@ WHERE EXISTS (
     ) AS named
     WHERE o.sender = ANY($1) AND (named.name = k.name OR (o.sender = k.sender AND named.name = k.of_sender))
 )
+"""
+_WAYS = """
+SELECT DISTINCT sender, campaign, class, port, list_source FROM message_origins WHERE campaign = ANY($1::text[])
+UNION SELECT DISTINCT sender, NULL, class, port, NULL FROM message_origins WHERE sender = ANY($2::text[])
 """
 _WARN = "INSERT INTO breaker_warnings (scope, figures) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING since"
 
@@ -155,6 +159,21 @@ async def warned(conn: Connection) -> dict[str, tuple[datetime, dict[str, Any]]]
     """Scopes that warned and have not calmed down: since when, and the figures of the warning."""
     rows = await conn.fetch("SELECT scope, since, figures FROM breaker_warnings")
     return {row["scope"]: (row["since"], orjson.loads(row["figures"])) for row in rows}
+
+
+async def ways(conn: Connection, scopes: Collection[str], senders: Collection[str]) -> dict[str, list[tuple[str, ...]]]:
+    """How messages of campaigns and senders go, each way as the wider scopes that would stop it."""
+    asked = {scope: part(scope, senders) for scope in scopes}
+    names = [list({one.name for one in asked.values() if one.kind == kind}) for kind in ("campaign", "sender")]
+    rows: dict[tuple[str, str | None], list[tuple[str, ...]]] = {}
+    for row in await conn.fetch(_WAYS, *names):
+        sender, listed = row["sender"], row["list_source"]
+        way = ["all", f"class:{row['class']}", f"sender:{sender}", f"port:{row['port']}"]
+        way += [of_sender("list_source", sender, listed), f"list_source:{listed}"] if listed else []
+        for whose in (sender, "") if row["campaign"] else (sender,):
+            rows.setdefault((whose, row["campaign"]), []).append(tuple(way))
+    of = {one: (one.sender or "", one.name) if one.kind == "campaign" else (one.name, None) for one in asked.values()}
+    return {scope: rows[of[one]] for scope, one in asked.items() if of[one] in rows}
 
 
 async def calm(conn: Connection, scopes: Collection[str]) -> None:

@@ -33,6 +33,7 @@ UPDATE complaints SET overdue = true WHERE id IN (
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ) RETURNING id::text AS id, source, sender, state, due_at
 """
+_LATE = "SELECT count(*) FROM complaints WHERE answered_at IS NULL AND due_at < $1"
 _UNTOLD_ACTS = """
 SELECT a.id, a.complaint::text AS complaint, a.act, a.acted_by, a.at, a.detail FROM case_acts a
 WHERE a.entry IS NULL AND a.act <> 'recorded' ORDER BY a.id LIMIT $1
@@ -98,6 +99,11 @@ async def every(conn: Connection, since: dt.date, limit: int) -> list[Figures]:
 async def overdue(conn: Connection, now_ms: int, limit: int) -> list[Late]:
     """Mark what was not answered in time, each once; raise its alert in the same transaction."""
     return [Late(*row) for row in await conn.fetch(_OVERDUE, now_ms, limit)]
+
+
+async def late(conn: Connection, now_ms: int) -> int:
+    """How many cases are past their time and still have no answer."""
+    return int(await conn.fetchval(_LATE, now_ms))
 
 
 async def untold(conn: Connection, limit: int) -> list[Untold]:

@@ -69,7 +69,7 @@ DELETE FROM console_sessions WHERE used_at < clock_timestamp() - make_interval(s
     OR started_at < clock_timestamp() - make_interval(secs => $2)
 """
 _PREFER = "UPDATE console_users SET lang = $2, theme = $3, zone = $4 WHERE name = $1"
-_ACTS = "SELECT at, name, act, by FROM console_acts ORDER BY id DESC LIMIT $1"
+_ACTS = "SELECT id, at, name, act, by FROM console_acts WHERE id < $2 ORDER BY id DESC LIMIT $1"
 
 Database: TypeAlias = "Connection | asyncpg.Pool[asyncpg.Record]"
 
@@ -99,6 +99,7 @@ class User(NamedTuple):
 class Act(NamedTuple):
     """Something that happened to a user, or at the door."""
 
+    id: int
     at: datetime
     name: str
     act: str
@@ -203,6 +204,7 @@ async def sweep(database: Database) -> None:
     await database.execute(_SWEEP, IDLE_S, LONGEST_S, timeout=TIMEOUT_S)
 
 
-async def acts(database: Database, limit: int = MOST) -> list[Act]:
-    """What happened last, the newest first."""
-    return [Act(*row) for row in await database.fetch(_ACTS, min(limit, MOST), timeout=TIMEOUT_S)]
+async def acts(database: Database, limit: int = MOST, before: int | None = None) -> list[Act]:
+    """What happened last, the newest first; `before`: the number of the last one of the page before."""
+    found = await database.fetch(_ACTS, min(limit, MOST), before or 2**62, timeout=TIMEOUT_S)
+    return [Act(*row) for row in found]

@@ -27,7 +27,7 @@ from gateway.records import alerts, figures
 from gateway.records.connection import AWAY
 from gateway.records.figures import Late, Untold
 from gateway.rules.complaint_days import bounds, due, missing
-from gateway.telemetry import logger
+from gateway.telemetry import CASES_OVERDUE, FIGURES_MISSING, logger
 
 log = logger("settle")
 
@@ -74,6 +74,8 @@ class Cases:
         """Everything that is due now."""
         while await self.overdue() == PAGE:
             pass
+        async with self._pool.acquire() as conn:
+            CASES_OVERDUE.set(await figures.late(conn, self._clock()))
         await self.figures_missing()
         await self.rematch()
         while await self.tell() == PAGE:
@@ -110,7 +112,11 @@ class Cases:
             signed = {(one.date, one.source) for one in stated if one.at >= bounds(one.date, self._zone)[1]}
             told = {keys[key] for key in await alerts.known(conn, keys)}
             found = missing(days, self._expected, signed | told)
-            return [one for one in found if await alerts.put(conn, _missing(*one))]
+            raised = [one for one in found if await alerts.put(conn, _missing(*one))]
+        unsigned = [source for _, source in {*told, *found} - signed]
+        for source in self._expected:
+            FIGURES_MISSING.set(unsigned.count(source), source)
+        return raised
 
     async def tell(self) -> int:
         """Write acts and statements into the ledger; how many."""

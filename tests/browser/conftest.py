@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from visiting import ARGS, PICTURES, Visit, chromium
+from visiting import ARGS, Visit, chromium
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    print(f"pictures: {PICTURES}")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=ARGS)
         yield started

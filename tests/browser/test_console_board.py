@@ -13,7 +13,7 @@ import pytest
 from console_rig import Console, connected, console_on
 from gateway_rig import Gateway, at, gateway, numbers, shipping
 from playwright.sync_api import Page, expect
-from visiting import Visit
+from visiting import CONTRAST, NARROW, WIDER, Visit
 
 from gateway.records import registry
 
@@ -171,6 +171,18 @@ def test_the_breaker_opens_before_everybodys_eyes_and_a_named_person_closes_it(w
     expect(row).to_contain_text("放行")
     moved = next(one for one in world.console.run(registry.breakers) if one.scope == "campaign:acme/autumn/2026")
     assert (moved.is_open, moved.changed_by, moved.reason) == (False, "cora", "试放一天无投诉")
+    page.goto(world.console.url)
+    campaign = page.locator("section", has_text="活动，按投诉率").locator("tbody tr", has_text="autumn/2026")
+    expect(campaign).to_contain_text("随 sender:acme 停止")  # its own breaker is closed, and still nothing goes
+    page.goto(f"{world.console.url}/alerts")
+    connected(page)
+    opened_ = page.locator("tbody tr", has_text="熔断已停止").filter(has_text="campaign:autumn/2026")
+    expect(opened_).to_contain_text("24 小时内投诉 9 件 / 送达 1,300（6,923 ppm）")
+    expect(page.locator("tbody tr", has_text="sender:acme").filter(has_text="严重")).to_contain_text(
+        "先清理 campaign:autumn/2026"
+    )
+    assert not re.search("is stopped|complaints of", page.locator("#main").inner_text())
+    visit.keep("alerts-zh")
     page.goto(f"{world.console.url}/audit")
     connected(page)
     entries = page.locator("table").first.locator("tbody tr")
@@ -210,6 +222,12 @@ def test_in_english_and_dark(world: World, visit: Visit) -> None:
         page.goto(f"{world.console.url}{path}")
         connected(page)
         visit.keep(name)
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    for path in ("/", "/breakers", "/senders/acme", "/campaigns/autumn%2F2026", "/alerts", "/cleansing"):
+        page.goto(f"{world.console.url}{path}")
+        connected(page)
+        assert (page.evaluate(WIDER), page.evaluate(CONTRAST)) == ([], []), path
+    page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     world.console.run(_likes, "zh", "dark")
     page.goto(world.console.url)
     connected(page)

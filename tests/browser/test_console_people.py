@@ -6,15 +6,15 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 from console_rig import connected
 from console_world import CAMPAIGN, SAID, TEXT, World, world_on
-from gateway_rig import at
+from gateway_rig import at, number, shipping
 from playwright.sync_api import Page, expect
-from visiting import Visit
+from visiting import CONTRAST, NARROW, WIDER, Visit
 
 from gateway.assemble import exporting
 from gateway.contract.health import Alert
@@ -104,6 +104,12 @@ def test_messages_are_found_by_each_condition_and_every_search_is_in_the_ledger(
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(7)
     assert looks(world) == before + 1
+    connected(page)
+    page.get_by_label("活动").fill(world.people["jun"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("这是手机号码")).to_be_visible()  # and `nothing_leaves` finds it in no address
+    page.reload()
+    connected(page)
     pictures(world, visit, "messages")
     own = looks(world, subject(world, "jun"))
     page.goto(f"{world.console.url}/messages")
@@ -348,7 +354,6 @@ def test_alerts_are_listed_with_their_page_of_the_runbook(world: World, visit: V
         expect(first).to_contain_text(said)
     visit.context.clear_cookies()
     opened(world, visit, "/alerts")
-    pictures(world, visit, "alerts")
 
 
 # --- who may not -----------------------------------------------------------------------------------------------------
@@ -433,6 +438,78 @@ def test_of_somebody_who_asked_for_erasure_only_that_is_shown(world: World, visi
     assert "o-1" not in page.locator("dl").nth(1).inner_text()
     page.goto(f"{world.console.url}/messages/{world.messages['mei']}")
     expect(page.locator("dl").nth(1)).to_contain_text("o-1")
+
+
+def test_the_audit_says_by_what_was_searched_and_goes_back(world: World, visit: Visit) -> None:
+    page = opened(world, visit, "/audit")
+    looked = page.locator("table").first.locator("tbody tr", has_text=f"短信列表 · {CAMPAIGN}")
+    expect(looked.last).to_contain_text("cora")
+    newest = int(page.locator("table").first.locator("tbody tr").first.locator("td").last.inner_text())
+    page.goto(f"{world.console.url}/audit?before={newest}&acts=2")
+    rows = page.locator("table").first.locator("tbody tr")
+    expect(rows.first).to_be_visible()
+    assert newest not in [int(one.split()[-1]) for one in rows.all_inner_texts()]
+    expect(page.locator("table").nth(1).locator("tbody tr")).to_have_count(1)
+
+
+PATHS = (
+    "/account", "/audit", "/cases", "/cases/figures", "/cases/import", "/cleansing", "/messages", "/recipients",
+    "/records",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lang", "theme", "size"), [("zh", "light", NARROW), ("en", "dark", NARROW), ("en", "light", WIDE)]
+)
+def test_every_page_can_be_read_on_a_telephone_too(
+    world: World, visit: Visit, lang: str, theme: str, size: dict[str, int]
+) -> None:
+    query = "UPDATE console_users SET lang = $1, theme = $2 WHERE name = 'cora'"
+    world.console.run(lambda connection: connection.execute(query, lang, theme))
+    page = opened(world, visit, "/")
+    page.set_viewport_size(size)  # type: ignore[arg-type]
+    (job,) = world.console.run(cleansing.listed)
+    of_people = (
+        f"/messages/{world.messages['dead']}", f"/recipients/{subject(world, 'tao').hex()}",
+        f"/messages?campaign={CAMPAIGN}", f"/cases/{world.cases['clear']}", f"/cleansing/{job.id}",
+    )  # fmt: skip
+    try:
+        for path in (*PATHS, *of_people):
+            page.goto(f"{world.console.url}{path}")
+            connected(page)
+            assert (page.evaluate(WIDER), page.evaluate(CONTRAST)) == ([], []), path
+            said = page.locator("body").inner_text()
+            assert not re.search(r"\b[a-z]+_[a-z_]+\b", said.replace("list_source", "")), path
+    finally:
+        world.console.run(lambda connection: connection.execute(query, None, None))
+
+
+def test_what_data_say_is_text_wherever_it_is_shown(world: World, visit: Visit) -> None:
+    """A campaign, a reference and a complainer's words that would be a page's own, were they read as such."""
+    evil = "<img/src=x/onerror=hit=1>{{constructor.constructor('hit=1')()}}"
+    to = number()
+    world.run(world.gate.orders([to]))
+    body = shipping(to, f"【Acme】您的订单已发出 {evil}", campaign=evil, list_source=evil, client_ref=evil)
+    message = world.run(world.gate.send(body))["id"]
+    world.run(world.gate.until(message, "delivered"))
+    told = {"source": "own", "reporter": to, "at": at(seconds=0), "port": "10690001", "text": evil, "ref": evil[:60]}
+    case = world.run(world.gate.ok("/v1/complaints", told))["id"]
+    page = opened(world, visit, "/")
+    there = quote(evil, safe="")
+    shown = (
+        "/", "/senders/acme", f"/campaigns/{there}", f"/messages?campaign={there}", f"/messages/{message}",
+        f"/recipients/{subject_of(PEPPER, to).hex()}", f"/cases/{case}", "/cases?which=all", "/audit",
+    )  # fmt: skip
+    for path in shown:
+        page.goto(f"{world.console.url}{path}")
+        connected(page)
+        for name in ("查看内容", "查看原文"):
+            if page.get_by_role("button", name=name).count():
+                page.get_by_role("button", name=name).click()
+                expect(page.locator("blockquote").first).to_contain_text(evil)
+        expect(page.get_by_text(evil).first).to_be_visible()
+        assert page.evaluate("typeof hit") == "undefined", path
+        assert page.locator("#main img").count() == 0, path
 
 
 def test_a_file_is_fetched_by_a_page_of_ours_alone(world: World) -> None:

@@ -1,13 +1,12 @@
 """A person's browser, and a shop whose pages embed the consent form: what the browser tests share.
 
-Needs a Chromium (`CHROMIUM`, or the first on PATH); nothing but loopback is asked for. Pictures of every page go to a
-temporary folder whose name the run prints.
+Needs a Chromium (`CHROMIUM`, or the first on PATH); nothing but loopback is asked for. Pictures are taken of every page
+and kept where `ASSENT_PICTURES` names a folder for them.
 """
 
 import http.server
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext
 
-PICTURES = Path(tempfile.mkdtemp(prefix="assent-pictures-"))
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 MOST_BYTES = 200_000
 ZH = {"arrivals": "新品到店邀约", "promotion": "优惠信息", "number": "手机号码", "agree": "同意并获取确认短信",
@@ -41,6 +39,17 @@ CONTRAST = """() => {
 }"""
 
 
+NARROW = {"width": 400, "height": 800}
+WIDER = """() => [...document.querySelectorAll("body *")].filter(e => {
+    const box = e.getBoundingClientRect();
+    if (!box.width || box.right <= document.documentElement.clientWidth + 1) return false;
+    for (let up = e.parentElement; up; up = up.parentElement)
+      if (getComputedStyle(up).overflowX !== "visible") return false;
+    return true;
+  }).map(e => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`)"""
+"""What reaches out of the window and cannot be scrolled to within its own box."""
+
+
 def chromium() -> str:
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     assert found, "no Chromium: set CHROMIUM=/path/to/it"
@@ -58,15 +67,20 @@ class Visit:
         context.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
 
     def picture(self, name: str) -> None:
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        _kept("ASSENT_PICTURES", name, self.page.screenshot(full_page=True))
 
     def keep(self, name: str, *, whole: bool = True) -> None:
         """A picture for docs/screenshots, where `make screenshots` keeps it; else one like the others."""
-        folder = Path(os.environ.get("ASSENT_SCREENSHOTS") or PICTURES)
-        folder.mkdir(parents=True, exist_ok=True)
         self.page.mouse.move(0, 0)
-        raw = self.page.screenshot(path=folder / f"{name}.png", full_page=whole, animations="disabled", caret="hide")
+        raw = self.page.screenshot(full_page=whole, animations="disabled", caret="hide")
         assert len(raw) <= MOST_BYTES, f"{name}.png has {len(raw)} bytes"
+        _kept("ASSENT_SCREENSHOTS" if os.environ.get("ASSENT_SCREENSHOTS") else "ASSENT_PICTURES", name, raw)
+
+
+def _kept(where: str, name: str, raw: bytes) -> None:
+    if folder := os.environ.get(where):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(raw)
 
 
 class Shop(http.server.BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,7 +21,8 @@ from gateway.records.archive import Archive
 from gateway.records.personal import Personal
 from gateway.stream import Producer, Reader, Topics, encode, ensure
 from gateway.telemetry import ARCHIVED
-from tests.integration.settle_world import KEYS, accepted, now
+from tests.integration.gateway_rig import Process, environment
+from tests.integration.settle_world import KEYS, PEPPER, accepted, now
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +140,45 @@ async def test_nothing_is_lost_or_doubled_by_kills_at_any_moment_and_a_new_one_g
     async with world.archiving(), world.archiving():
         await world.caught_up()
     assert await world.stored(*messages) == {one.id: one.text for one in messages}
+
+
+async def test_a_process_killed_again_and_again_stores_each_message_once(
+    world: World, kafka_bootstrap: str, topic_prefix: str, database_url: str, tmp_path: Path
+) -> None:
+    """kill -9 of `assent records` while messages come, and come twice."""
+    env = environment(
+        tmp_path, 0, redis_url="redis://127.0.0.1:1/0", kafka=kafka_bootstrap, prefix=topic_prefix,
+        database_url=database_url, pepper=PEPPER.hex(), master_key="6d" * 32,
+    )  # fmt: skip
+    log = tmp_path / "records.log"
+    rng, messages, process = random.Random(7), [said(2_000 + n) for n in range(900)], Process("records", env, log)
+    before = await world.pool.fetchval("SELECT count(*) FROM message_contents")
+    spoken = asyncio.Event()
+
+    async def speak() -> None:
+        for first in range(0, len(messages), 30):
+            await world.accept(*messages[first : first + 30], *messages[first : first + 30 : 7])
+            await asyncio.sleep(0.12)
+        spoken.set()
+
+    speaking = asyncio.create_task(speak())
+    kills = 0
+    try:
+        while not spoken.is_set():
+            process.start()
+            while not process.ready():  # noqa: ASYNC110 - its pipe tells nobody
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(rng.uniform(0.0, 0.5))
+            process.child.kill()
+            kills += 1
+        await speaking
+        process.start()
+        await world.caught_up()
+    finally:
+        await asyncio.to_thread(process.stop)
+    assert kills > 1
+    assert await world.stored(*messages) == {one.id: one.text for one in messages}
+    assert await world.pool.fetchval("SELECT count(*) FROM message_contents") == before + len(messages)
 
 
 async def test_kafka_away_is_waited_for_and_is_no_fault(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from complaint_rig import DAY, HOUR, MINUTE, NOW, SALE, ZONE, World, told, world
 
+from gateway import telemetry
 from gateway.contract.complaint import CaseAct, CaseState, Matching
 from gateway.contract.decision import Reason
 from gateway.contract.health import Act
@@ -36,6 +37,12 @@ async def opened(at: World, **more: Any) -> str:
 
 def clock(at: World, now: int, expected: tuple[str, ...] = ()) -> Cases:
     return Cases(at.pool, at.appender, ZONE, expected, lambda: now)
+
+
+def shown(series: str) -> float:
+    """What Prometheus is told of it."""
+    text = telemetry.exposition(None).decode()
+    return float(next(line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{series} ")))
 
 
 async def alerts(at: World, kind: str) -> list[tuple[Any, ...]]:
@@ -107,6 +114,12 @@ async def test_a_case_that_nobody_answers_is_alerted_once_and_an_answered_one_ne
     async with at.pool.acquire() as conn:
         overdue = await cases.page(conn, cases.Filter(overdue=True), 100)
     assert late in [case.id for case in overdue]
+    assert shown("assent_cases_overdue") == len(overdue)
+    async with at.pool.acquire() as conn:
+        for case in overdue:
+            await cases.answer(conn, case.id, "Han Mei", NOW + 26 * HOUR)
+    await clock(at, NOW + 27 * HOUR).look()
+    assert shown("assent_cases_overdue") == 0, "what was answered is no alarm any more"
 
 
 async def test_every_act_is_written_into_the_ledger_once(at: World) -> None:
@@ -290,6 +303,13 @@ async def test_a_day_that_nobody_signs_off_by_ten_is_alerted_once_a_source(at: W
     assert await clock(at, ten, ()).figures_missing() == []
     assert await clock(at, ten, expected).figures_missing() == [(FIRST, "12321")]
     assert await clock(at, ten + 5 * HOUR, expected).figures_missing() == []
+    missing = 'assent_complaint_figures_missing{source="12321"}'
+    assert shown(missing) == 2, "told once each, and missing until somebody signs"
+    async with at.pool.acquire() as conn:
+        for day in (before, FIRST):
+            await figures.state(conn, day, "12321", 0, "Li Lei", ten, bounds(day, ZONE))
+    assert await clock(at, ten + 6 * HOUR, expected).figures_missing() == []
+    assert shown(missing) == 0
     assert await clock(at, ten + DAY, expected).figures_missing() == [(TODAY, "12321"), (TODAY, "carrier")]
     assert len(await alerts(at, "complaints.file_missing")) == 5
 

@@ -8,9 +8,14 @@ import pytest
 from gateway.console import figures
 from gateway.console.pages import PAGES
 from gateway.console.wording import LANGUAGES, preferred, words
+from gateway.contract.codes import Code
+from gateway.contract.complaint import OUTCOMES, SOURCES, CaseAct, CaseState, Matching
+from gateway.contract.consent import EventKind
 from gateway.contract.console import May, Role
+from gateway.contract.decision import Basis, Cause, Class, Reason, Status
 from gateway.records import users
 from gateway.rules import passwords
+from gateway.rules.cleansing import Category, Choice
 
 ROOM = Path(__file__).parents[2] / "gateway" / "console"
 
@@ -37,6 +42,30 @@ def test_every_key_that_the_code_names_is_there_and_every_key_is_named() -> None
         assert whole or made, f"nobody says {key}"
     assert {f"role_{role}" for role in Role} <= keys
     assert {f"act_{act}" for act in re.findall(r"'(\w+)'", _acts())} <= keys
+
+
+def test_everything_that_the_gateway_names_has_words() -> None:
+    """A kind, a status or a code of another room that has none would stand in a page as it is written in the code."""
+    kinds = set(re.findall(r'kind="([a-z_.]+)"|= "((?:case|complaints)\.[a-z_]+)"', _raised()))
+    named = {
+        "status": [one.value for one in Status], "cause": [one.value for one in Cause],
+        "class": [one.value for one in Class], "basis": [one.value for one in Basis],
+        "reason": [one.name.lower() for one in Reason], "event": [one.value for one in EventKind],
+        "code": [one.value for one in Code], "case": [one.value for one in CaseState],
+        "act_case": [one.value for one in CaseAct], "match": [one.value for one in Matching],
+        "outcome": list(OUTCOMES), "source": list(SOURCES), "group": [one.word for one in Category],
+        "choice": [one.value for one in Choice], "alert": ["".join(one) for one in kinds],
+    }  # fmt: skip
+    assert {"breaker.open", "breaker.warn", "case.overdue", "complaints.file_missing"} <= set(named["alert"])
+    keys = words("zh").keys()
+    wanted = {f"{kind}_{value.replace('.', '_')}" for kind, values in named.items() for value in values}
+    assert wanted <= keys, wanted - keys
+
+
+def _raised() -> str:
+    """Where alerts are raised."""
+    rooms = (ROOM.parent / "settle", ROOM.parent / "assemble")
+    return "\n".join(path.read_text("utf-8") for room in rooms for path in room.glob("*.py"))
 
 
 def _acts() -> str:
@@ -115,6 +144,9 @@ def test_figures() -> None:
     assert figures.ppm_text(figures.ppm(3, 1000)) == "3,000 ppm"
     assert figures.ppm_text(figures.ppm(0, 0)) == "–"
     assert figures.percent(1, 3) == "33.3 %"
+    assert figures.percent(2_000, 2_001) == "> 99.9 %", "who was refused is not everybody"
+    assert figures.percent(1, 100_000) == "< 0.1 %"
+    assert [figures.percent(n, 7) for n in (0, 7)] == ["0.0 %", "100.0 %"]
     assert figures.count(None) == "–"
     assert [figures.ceiling(value) for value in (0, 0.9, 1250, 3412, 8000)] == [4, 1, 1600, 4000, 8000]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.console import pieces
+from gateway.console import pieces, telling
 from gateway.console.frame import Page, View
 from gateway.contract.console import May
 from gateway.contract.health import page_of
@@ -44,12 +44,35 @@ def _row(view: View, one: Raised) -> dict[str, Any]:
         "severity": view.t["severity_" + one.severity],
         "tone": "bad" if one.severity == "critical" else "warn",
         "kind": view.t.get("alert_" + one.kind.replace(".", "_"), one.kind),
-        "scope": one.scope,
+        "scope": view.t.get("source_" + one.scope, one.scope) if one.kind == "complaints.file_missing" else one.scope,
         "leads": f"/cases/{one.scope}" if one.kind == "case.overdue" and view.may(May.CASES) else None,
-        "summary": one.summary,
+        "summary": _said(view, one),
         "page": page if linked else f"{base}/{page}",
         "to": f"{base}/{page}" if linked else None,
     }
+
+
+def _said(view: View, one: Raised) -> str:
+    """What it says, in the reader's words; a kind that has none here as it was raised."""
+    t, detail = view.t, one.detail
+    source = t.get("source_" + str(detail.get("source")), str(detail.get("source")))
+    match one.kind:
+        case "breaker.open" | "breaker.warn" if counted := telling.counted(view, detail):
+            opened = [telling.lines(view, detail), _to_clean(view, detail)] if one.kind == "breaker.open" else []
+            return " · ".join(filter(None, (counted, *opened)))
+        case "case.overdue":
+            return t("alert_overdue_said", source=source, sender=detail.get("sender") or "–")
+        case "complaints.file_missing":
+            return t("alert_missing_said", source=source, day=detail.get("date"))
+        case "alert.test":
+            return t("alert_test_said", by=detail.get("by") or "–")
+    return one.summary
+
+
+def _to_clean(view: View, detail: dict[str, Any]) -> str:
+    """Which lists to look at first."""
+    named = {kind: shares[0]["name"] for kind, shares in (detail.get("clean") or {}).items() if shares}
+    return view.t("alert_clean", lists=", ".join(f"{kind}:{name}" for kind, name in named.items())) if named else ""
 
 
 PAGE = Page("/alerts", "alerts_title", May.BOARD, show, menu=True)

@@ -1,8 +1,8 @@
 """Breakers: what is stopped, by which figures and by whom, and a named person stopping a scope or letting it go on.
 
-Stopping takes effect first and is recorded then; resuming, even of a share, is recorded first, so that nothing is ever
-resumed without a name and a reason. A crash between the two leaves the scope stopped. The name is the one the person
-signed in with.
+Stopping takes effect first: its act waits for the evaluator (`settle`), which tells the ledger until that has it.
+Resuming, even of a share, is recorded first, so that nothing is ever resumed without a name and a reason; a crash in
+between leaves the scope stopped. The name is the one the person signed in with.
 """
 
 import re
@@ -40,9 +40,12 @@ async def show(view: View) -> None:
         async with view.desk.pool.acquire(timeout=registry.TIMEOUT_S) as connection:
             found = await registry.breakers(connection)
             standing = Standing({one.scope: one for one in found}, await breakers.warned(connection))
-        warned = [_warned(view, standing, scope) for scope in sorted(standing.warned) if scope not in standing.breakers]
-        order = sorted(found, key=lambda one: (not one.is_open, one.scope))
-        rows = [_row(view, standing, one) for one in order] + warned
+        stopped = sorted((one for one in found if one.is_open), key=lambda one: one.scope)
+        closed = sorted((one for one in found if not one.is_open), key=lambda one: one.changed_at, reverse=True)
+        warned = sorted(scope for scope in standing.warned if scope not in standing.breakers)
+        rows = [_row(view, standing, one) for one in stopped]
+        rows += [_warned(view, standing, scope) for scope in warned]
+        rows += [_row(view, standing, one) for one in closed]
         if rows != table.rows:
             table.rows = rows
         table.set_visibility(bool(rows))
@@ -64,7 +67,7 @@ def _table(view: View) -> ui.table:
     ]
     if view.may(May.MOVE):
         columns.append(pieces.Column("act", t["act"]))
-    table = pieces.table(columns, [], t["breakers_title"])
+    table = pieces.table(columns, [], t["breakers_title"], page=50)
     pieces.status_cells(table, "state")
     if view.may(May.MOVE):
         table.add_slot(
@@ -134,8 +137,11 @@ def _stopping(view: View) -> None:
             where, why = scope.value.strip(), _said(reason)
             if not re.fullmatch(SCOPE, where):
                 raise Declined("breaker_scope_wrong")
-            await _moved(view, where, why)
-            await view.record(EventKind.BREAKER, {"scope": where, "open": True, "why": why})
+            kind, _, name = where.partition(":")
+            known = [one.id for one in (await registry.load(view.desk.pool)).senders] if kind == "sender" else [name]
+            if name not in known:
+                raise Declined("breaker_sender_unknown")
+            await _moved(view, where, why, recorded=False)
             dialog.close()
             return "breaker_opened"
 
@@ -201,11 +207,9 @@ def _said(reason: ui.textarea) -> str:
     return why
 
 
-async def _moved(view: View, scope: str, why: str, *, is_open: bool = True, permille: int | None = None) -> None:
+async def _moved(view: View, scope: str, why: str, *, is_open: bool = True, **more: Any) -> None:
     async with view.desk.pool.acquire(timeout=registry.TIMEOUT_S) as connection:
-        await registry.set_breaker(
-            connection, scope, is_open=is_open, by=view.session.name, reason=why, permille=permille
-        )
+        await registry.set_breaker(connection, scope, is_open=is_open, by=view.session.name, reason=why, **more)
 
 
 PAGE = Page("/breakers", "breakers_title", May.BOARD, show, menu=True)

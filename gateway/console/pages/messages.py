@@ -15,6 +15,7 @@ from gateway.records.searching import Wanted
 from gateway.rules import numbers
 
 ASKED = ("who", "ref", "campaign", "sender", "from", "until", "before")
+SAID = ("ref", "campaign", "sender", "from", "until", "before")
 
 
 async def show(view: View) -> None:
@@ -29,7 +30,7 @@ async def show(view: View) -> None:
     except (ValueError, Declined):
         pieces.empty(view.t["messages_ask_wrong"])
         return
-    await view.look(wanted.subject, "messages")
+    await view.look(wanted.subject, "messages", asked=_by(view))
     _found(view, await searching.found(view.desk.pool, wanted))
 
 
@@ -48,7 +49,7 @@ def _form(view: View) -> None:
             ui.navigate.to(f"/messages/{_uuid(written)}")
             return
         subject = asking.who(view.desk, person.value)
-        if numbers.parse(ref.value.strip()) is not None:
+        if any(numbers.parse(one_field.value.strip()) is not None for one_field in (ref, campaign)):
             raise Declined("ref_is_number")
         given = {
             "who": None if subject is None else subject.hex(),
@@ -75,9 +76,16 @@ def _uuid(written: str) -> str:
         raise Declined("message_id_wrong") from None
 
 
+def _by(view: View) -> dict[str, str]:
+    """What was searched by, as the ledger's record of the look tells it; the person is its subject."""
+    return {name: said for name in SAID if (said := view.asked.get(name))}
+
+
 def _wanted(view: View) -> Wanted:
     """What the address asks for. Raises ValueError, Declined."""
     asked = {name: view.asked.get(name) or None for name in ASKED}
+    if any(numbers.parse(asked[name] or "") is not None for name in ("ref", "campaign", "sender")):
+        raise Declined("ref_is_number")
     return Wanted(
         subject=asking.subject(asked["who"]),
         client_ref=asked["ref"],

@@ -95,7 +95,7 @@ class _Ranking:
 
     def _row(self, standing: live.Standing, scope: str, counts: Counts) -> dict[str, Any]:
         name = scope.partition(":")[2]
-        said, tone = measures.state(self._view, standing, scope)
+        said, tone = measures.flow(self._view, standing, scope)
         return {
             "id": scope,
             "name": name,

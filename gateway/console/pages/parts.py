@@ -57,7 +57,7 @@ async def _show(view: View, kind: str, name: str) -> None:
         beside.show(part.totals, part.refused)
         funnel.show(part.totals, sum(part.refused.values()))
         hours.show(part.hours)
-        state.text, tone = measures.state(view, part.standing, f"{kind}:{name}")
+        state.text, tone = measures.flow(view, part.standing, f"{kind}:{name}")
         state.classes(replace=f"mark {tone}")
         for table in tables:
             table.show(part)

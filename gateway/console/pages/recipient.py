@@ -46,7 +46,7 @@ async def show(view: View) -> None:
         return
     subject = bytes.fromhex(written)
     known = await _known(view, subject)
-    await view.look(subject, "state", "history", "messages")
+    await view.look(subject, "state", "history", "replies", "messages", "complaints")
     with pieces.box("p"):
         pieces.text("strong", known.number or t["number_unknown"])
         pieces.text("span", f" · {t['subject']} {written}", "quiet")
