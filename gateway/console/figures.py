@@ -3,6 +3,8 @@
 import math
 
 MILLION = 1_000_000
+KEPT = "\u00a0"
+"""A space that keeps a figure and its unit on one line."""
 
 
 def count(n: int | None) -> str:
@@ -17,17 +19,19 @@ def ppm(n: int, of: int) -> float | None:
 
 def ppm_text(value: float | None) -> str:
     """`1,234 ppm`; a dash where there is nothing to measure."""
-    return "–" if value is None else f"{value:,.0f} ppm"
+    return "–" if value is None else f"{value:,.0f}{KEPT}ppm"
 
 
 def percent(n: int, of: int) -> str:
     """`98.2 %`; a dash where there is nothing to measure. Only nothing is 0.0 %, only all of it 100.0 %."""
     if of <= 0:
         return "–"
-    said = f"{100 * n / of:.1f} %"
-    if said == "0.0 %" and n > 0:
-        return "< 0.1 %"
-    return "> 99.9 %" if said == "100.0 %" and n < of else said
+    said = f"{100 * n / of:.1f}"
+    if said == "0.0" and n > 0:
+        said = f"<{KEPT}0.1"
+    elif said == "100.0" and n < of:
+        said = f">{KEPT}99.9"
+    return f"{said}{KEPT}%"
 
 
 def ceiling(value: float) -> float:

@@ -152,13 +152,20 @@ class Hours:
         top = figures.ceiling(max([(self._line.ppm or 0) * 1.25, *((rate or 0) * 1.05 for _, rate, _ in rows)]))
         return {
             "animation": False,
-            "grid": {"left": 64, "right": 64, "top": 36, "bottom": 58},
+            "grid": {"left": 64, "right": 64, "top": 58, "bottom": 58},
             "legend": {"top": 0, "data": [t["complaint_rate"], t["delivered"]]},
             "tooltip": {"trigger": "axis"},
             "xAxis": {"type": "category", "data": labels, **hours},
             "yAxis": [
                 {"type": "value", "name": t["ppm_axis"], "min": 0, "max": top, "interval": top / 4, "splitLine": SPLIT},
-                {"type": "value", "name": t["delivered"], "min": 0, "splitNumber": 4, "splitLine": {"show": False}},
+                {
+                    "type": "value",
+                    "name": t["delivered"],
+                    "min": 0,
+                    "minInterval": 1,
+                    "splitNumber": 4,
+                    "splitLine": {"show": False},
+                },
             ],
             "series": [
                 {

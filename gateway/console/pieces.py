@@ -19,6 +19,8 @@ class Column(NamedTuple):
     figure: bool = False
     to: str | None = None
     """The row's key that holds an address: the cell is then a link."""
+    whole: bool = False
+    """A few words, never broken over lines."""
 
 
 def box(tag: str, classes: str = "", **attributes: Any) -> ui.element:
@@ -57,6 +59,7 @@ def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], label: s
             "label": column.label,
             "field": column.key,
             "align": "right" if column.figure else "left",
+            "classes": "whole" if column.whole else "",
         }
         for column in columns
     ]

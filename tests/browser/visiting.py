@@ -31,7 +31,7 @@ CONTRAST = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), poor = [];
   while (walk.nextNode()) {
     const e = walk.currentNode.parentElement;
-    if (!walk.currentNode.textContent.trim() || !e.getClientRects().length) continue;
+    if (!walk.currentNode.textContent.trim() || !e.checkVisibility({opacityProperty: true})) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
     if ((a + .05) / (b + .05) < 4.5) poor.push(walk.currentNode.textContent);
   }

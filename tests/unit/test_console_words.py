@@ -141,12 +141,11 @@ def test_the_plain_pages_are_dark_in_the_same_colours() -> None:
 
 
 def test_figures() -> None:
-    assert figures.ppm_text(figures.ppm(3, 1000)) == "3,000 ppm"
+    assert figures.ppm_text(figures.ppm(3, 1000)) == "3,000\u00a0ppm"
     assert figures.ppm_text(figures.ppm(0, 0)) == "–"
-    assert figures.percent(1, 3) == "33.3 %"
-    assert figures.percent(2_000, 2_001) == "> 99.9 %", "who was refused is not everybody"
-    assert figures.percent(1, 100_000) == "< 0.1 %"
-    assert [figures.percent(n, 7) for n in (0, 7)] == ["0.0 %", "100.0 %"]
+    shares = ((1, 3), (0, 7), (7, 7), (2_000, 2_001), (1, 100_000))
+    told = [figures.percent(*share).replace("\u00a0", " ") for share in shares]
+    assert told == ["33.3 %", "0.0 %", "100.0 %", "> 99.9 %", "< 0.1 %"], "who was refused is not everybody"
     assert figures.count(None) == "–"
     assert [figures.ceiling(value) for value in (0, 0.9, 1250, 3412, 8000)] == [4, 1, 1600, 4000, 8000]
 

@@ -27,7 +27,7 @@ def _list(view: View, _found: list[Raised], rows: list[dict[str, Any]]) -> None:
     columns = (
         pieces.Column("at", t["at"]),
         pieces.Column("severity", t["severity"]),
-        pieces.Column("kind", t["alert"]),
+        pieces.Column("kind", t["alert"], whole=True),
         pieces.Column("scope", t["scope"], to="leads"),
         pieces.Column("summary", t["detail"]),
         pieces.Column("page", t["runbook"], to="to"),

@@ -23,7 +23,7 @@ async def show(view: View) -> None:
     columns = (
         pieces.Column("at", t["at"]),
         pieces.Column("who", t["audit_who"]),
-        pieces.Column("kind", t["audit_what"]),
+        pieces.Column("kind", t["audit_what"], whole=True),
         pieces.Column("subject", t["audit_subject"]),
         pieces.Column("detail", t["audit_detail"]),
         pieces.Column("id", t["audit_entry"], figure=True),
@@ -98,7 +98,7 @@ def _detail(view: View, data: dict[str, Any]) -> str:
     if "cleansing" in data:
         told.append(t.get("audit_" + str(data.get("act")), str(data.get("act"))))
     asked = data.get("asked") or {}
-    told += [str(asked[name]) for name in ("sender", "campaign", "ref") if asked.get(name)]
+    told += [str(asked[name]) for name in ("sender", "campaign") if asked.get(name)]
     ends = [_end(view, asked.get(name, asked.get(f"{name}_ms"))) for name in ("from", "until")]
     told += [" – ".join(ends)] if any(ends) else []
     told += [str(data[name]) for name in ("scope", "list") if data.get(name)]

@@ -15,7 +15,7 @@ from gateway.records.searching import Wanted
 from gateway.rules import numbers
 
 ASKED = ("who", "ref", "campaign", "sender", "from", "until", "before")
-SAID = ("ref", "campaign", "sender", "from", "until", "before")
+SAID = ("campaign", "sender", "from", "until", "before")
 
 
 async def show(view: View) -> None:
@@ -30,8 +30,9 @@ async def show(view: View) -> None:
     except (ValueError, Declined):
         pieces.empty(view.t["messages_ask_wrong"])
         return
-    await view.look(wanted.subject, "messages", asked=_by(view))
-    _found(view, await searching.found(view.desk.pool, wanted))
+    rows = await searching.found(view.desk.pool, wanted)
+    await view.look(wanted.subject, "messages", *_named(wanted, rows), asked=_by(view))
+    _found(view, rows)
 
 
 def _form(view: View) -> None:
@@ -76,8 +77,13 @@ def _uuid(written: str) -> str:
         raise Declined("message_id_wrong") from None
 
 
+def _named(wanted: Wanted, rows: list[Message]) -> list[str]:
+    """The messages that a reference led to; it is a client's own word and may name somebody, so it stays out."""
+    return [] if wanted.client_ref is None else [one.id for one in rows]
+
+
 def _by(view: View) -> dict[str, str]:
-    """What was searched by, as the ledger's record of the look tells it; the person is its subject."""
+    """What else was searched by, as the ledger's record of the look tells it; the person is its subject."""
     return {name: said for name in SAID if (said := view.asked.get(name))}
 
 
