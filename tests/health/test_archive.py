@@ -150,33 +150,28 @@ async def test_a_process_killed_again_and_again_stores_each_message_once(
         tmp_path, 0, redis_url="redis://127.0.0.1:1/0", kafka=kafka_bootstrap, prefix=topic_prefix,
         database_url=database_url, pepper=PEPPER.hex(), master_key="6d" * 32,
     )  # fmt: skip
-    log = tmp_path / "records.log"
-    rng, messages, process = random.Random(7), [said(2_000 + n) for n in range(900)], Process("records", env, log)
+    rng, messages = random.Random(7), [said(2_000 + n) for n in range(900)]
+    process = Process("records", env, tmp_path / "records.log")
     before = await world.pool.fetchval("SELECT count(*) FROM message_contents")
-    spoken = asyncio.Event()
 
-    async def speak() -> None:
-        for first in range(0, len(messages), 30):
-            await world.accept(*messages[first : first + 30], *messages[first : first + 30 : 7])
-            await asyncio.sleep(0.12)
-        spoken.set()
+    async def speak(some: list[Accepted]) -> None:
+        for first in range(0, len(some), 20):
+            await world.accept(*some[first : first + 20], *some[first : first + 20 : 7])
+            await asyncio.sleep(0.03)
 
-    speaking = asyncio.create_task(speak())
-    kills = 0
     try:
-        while not spoken.is_set():
+        for first in range(0, 900, 300):
             process.start()
             while not process.ready():  # noqa: ASYNC110 - its pipe tells nobody
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(rng.uniform(0.0, 0.5))
+            speaking = asyncio.create_task(speak(messages[first : first + 300]))
+            await asyncio.sleep(rng.uniform(0.1, 0.6))
             process.child.kill()
-            kills += 1
-        await speaking
+            await speaking
         process.start()
         await world.caught_up()
     finally:
         await asyncio.to_thread(process.stop)
-    assert kills > 1
     assert await world.stored(*messages) == {one.id: one.text for one in messages}
     assert await world.pool.fetchval("SELECT count(*) FROM message_contents") == before + len(messages)
 
