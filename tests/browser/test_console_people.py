@@ -498,7 +498,7 @@ def test_what_data_say_is_text_wherever_it_is_shown(world: World, visit: Visit) 
     page = opened(world, visit, "/")
     there = quote(evil, safe="")
     shown = (
-        "/", "/senders/acme", f"/campaigns/{there}", f"/messages?campaign={there}", f"/messages/{message}",
+        "/", "/senders/acme", f"/campaigns/acme%2F{there}", f"/messages?campaign={there}", f"/messages/{message}",
         f"/recipients/{subject_of(PEPPER, to).hex()}", f"/cases/{case}", "/cases?which=all", "/audit",
     )  # fmt: skip
     for path in shown:
