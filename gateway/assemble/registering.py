@@ -6,7 +6,7 @@ PostgreSQL has it when the command ends; the ledger process announces it to ever
 import re
 import secrets as random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -88,7 +88,16 @@ async def add_sender(settings: Settings, name: str, fields: Mapping[str, Any], *
             raise Declined(f"sender {wanted.id} exists: --replace gives it these values")
         if wanted.id in known:
             wanted = wanted.model_copy(update={"carrier": known[wanted.id].carrier})
+        _check_ports(wanted, known.values())
         await registry.put_sender(connection, wanted)
+
+
+def _check_ports(wanted: Sender, known: Iterable[Sender]) -> None:
+    """One port, one sender (一端一用): whose a refusal is must be clear from where it was sent to."""
+    taken = {port: one.id for one in known if one.id != wanted.id for port in (one.service_port, one.marketing_port)}
+    for port in (wanted.service_port, wanted.marketing_port):
+        if port in taken:
+            raise Declined(f"a port has one sender: {port} is {taken[port]}'s")
 
 
 async def attest_route(

@@ -13,7 +13,16 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from gateway.contract.decision import Cause, Status
 from gateway.contract.wire import Receipt
@@ -24,8 +33,28 @@ RETRYABLE = frozenset({Cause.TRANSIENT, Cause.FLOW, Cause.FREQUENCY, Cause.QUIET
 
 _HEX = re.compile(r"[0-9A-Fa-f-]+")
 
+MOST_TEXT = 4_000
+"""Characters of a reply that are kept; what somebody means is read from its first few hundred."""
+
+
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What can be done without is none where it cannot be read: a date in an odd form costs nobody their refusal."""
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _cut(value: Any) -> Any:
+    return value[:MOST_TEXT] if isinstance(value, str) else value
+
+
 Word = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64)]
 Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
+At = Annotated[datetime | None, WrapValidator(_or_none)]
+Ref = Annotated[Word | None, WrapValidator(_or_none)]
+Part = Annotated[int | None, WrapValidator(_or_none)]
+OptionalId = Annotated[Id | None, WrapValidator(_or_none)]
 
 
 class Inbound(BaseModel):
@@ -38,11 +67,11 @@ class ReceiptIn(Inbound):
     """One receipt as the generic HTTP carrier posts it. `status` is an SMPP word, or a vendor's code in its place."""
 
     carrier_id: Id
-    ref: Word | None = None
+    ref: Ref = None
     status: Word
     code: Word = ""
-    at: datetime | None = None
-    part: int | None = None
+    at: At = None
+    part: Part = None
 
 
 class ReceiptsIn(Inbound):
@@ -51,19 +80,15 @@ class ReceiptsIn(Inbound):
     receipts: Annotated[list[ReceiptIn], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
-def _named(value: Any) -> Any:
-    """A blank id is none: it may not cost the reply."""
-    return None if isinstance(value, str) and not value.strip() else value
-
-
 class ReplyIn(Inbound):
     """One inbound message. `from` is the person, `to` is our port. Without `id` its content tells it apart."""
 
-    id: Annotated[Id | None, BeforeValidator(_named)] = None
+    id: OptionalId = None
+    """A blank one is none, and so is one that is no id: it may not cost the reply."""
     sender: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="from")
     port: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="to")
-    text: Annotated[str, StringConstraints(max_length=4000)]
-    at: datetime | None = None
+    text: Annotated[str, BeforeValidator(_cut)]
+    at: At = None
 
 
 class RepliesIn(Inbound):

@@ -9,6 +9,7 @@ nothing more through. Settle replaces the block by the event. The same holds for
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import Path, Request
@@ -40,6 +41,8 @@ BLOCKING = 32
 """Blocks on the way at once: a callback of a thousand refusals has its deadline too."""
 READING = 32
 """Replies read at a time: other requests of this worker have their turn between."""
+CREDIBLE_MS = 3 * 86_400_000
+"""How far from ours a carrier's time may lie: no carrier brings a reply for longer."""
 NOT_STORED = Refusal(Code.UNAVAILABLE, "not stored; send it again", 1)
 
 
@@ -127,19 +130,31 @@ async def _block(gate: Gate, reply: Reply, scopes: list[str]) -> int:
 def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int, *, blocked: bool) -> Reply:
     number = numbers.parse(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
-    aware = item.at is not None and item.at.tzinfo is not None
-    at = int(item.at.timestamp() * 1000) if item.at is not None and aware else now
+    said = said_at(item, now)
     return Reply(
         carrier=carrier,
-        reply_id=item.id or content_id(gate.pepper, subject, item.port, item.text, at),
+        reply_id=item.id or content_id(gate.pepper, subject, item.port, item.text, said),
         sender_number=number,
         subject=subject.hex(),
         port=item.port,
         text=item.text,
-        at=at,
+        at=now if item.at is None or item.at.tzinfo is None else said,
         received_at=now,
         blocked=blocked,
     )
+
+
+def said_at(item: ReplyIn, now: int) -> int:
+    """The carrier's time of a reply, Unix ms; now, where what it says cannot be the time.
+
+    A clock that stands still would make one reply of all that somebody ever writes. Without a zone the time is read as
+    UTC: hours off, and not to be believed, but the same when the reply is brought again.
+    """
+    if item.at is None:
+        return now
+    at = item.at if item.at.tzinfo is not None else item.at.replace(tzinfo=UTC)
+    said = int(at.timestamp() * 1000)
+    return said if abs(said - now) <= CREDIBLE_MS else now
 
 
 def refused_scopes(gate: Gate, item: ReplyIn) -> list[str]:

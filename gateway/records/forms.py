@@ -134,14 +134,13 @@ async def drop(conn: Connection, opt_in: str) -> None:
     await conn.execute("DELETE FROM opt_ins WHERE id = $1", opt_in)
 
 
-async def cancel(conn: Connection, subject: bytes, sender: str | None, at: int) -> None:
-    """The person refused at that time: what waited with the sender (none: with anybody) is over."""
+async def cancel(conn: Connection, refused: Sequence[tuple[bytes, str | None, int]]) -> None:
+    """People (subject) refused a sender (none: everybody) at a time (Unix ms): what waited then is over."""
     await conn.execute(
-        "DELETE FROM opt_ins WHERE subject = $1 AND ($2::text IS NULL OR sender = $2) AND created_at <= $3 "
-        "AND NOT done",
-        subject,
-        sender,
-        at,
+        "DELETE FROM opt_ins o USING unnest($1::bytea[], $2::text[], $3::bigint[]) AS u(subject, sender, at) "
+        "WHERE o.subject = u.subject AND (u.sender IS NULL OR o.sender = u.sender) AND o.created_at <= u.at "
+        "AND NOT o.done",
+        *map(list, zip(*refused, strict=True)),
     )
 
 

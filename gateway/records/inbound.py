@@ -24,7 +24,7 @@ RECENT_MS = 31 * 86_400_000
 """How far back a message may lie that a reply answers; as long as a question may be answered in any pack."""
 _NOT_SENT = [STATUS_NUMBERS[one] for one in (Status.HELD, Status.CANCELLED, Status.REJECTED, Status.EXPIRED)]
 _KNOWN = """
-SELECT r.carrier, r.reply_id, r.subject FROM replies r
+SELECT r.carrier, r.reply_id, r.subject, r.meaning FROM replies r
 JOIN unnest($1::text[], $2::text[], $3::bytea[]) AS u(carrier, reply_id, subject)
   ON r.carrier = u.carrier AND r.reply_id = u.reply_id AND r.subject = u.subject
 """
@@ -52,9 +52,19 @@ SELECT EXISTS (
 )
 """
 _CONFIRMED = """
-SELECT EXISTS (
-    SELECT FROM replies WHERE subject = $1 AND scope = $2 AND received_at > $3 AND meaning IN ('refusal', 'keep')
-)
+SELECT (
+    SELECT max(r.received_at) FROM replies r
+    WHERE r.subject = k.subject AND r.received_at > k.after AND r.scope = k.scope AND r.meaning IN ('refusal', 'keep')
+) AS at
+FROM unnest($1::bytea[], $2::text[], $3::bigint[]) WITH ORDINALITY AS k(subject, scope, after, n) ORDER BY k.n
+"""
+_KEEP = """
+INSERT INTO replies AS r (carrier, reply_id, subject, port, meaning, scope, at, received_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (carrier, reply_id, subject) DO UPDATE
+SET port = excluded.port, meaning = excluded.meaning, scope = excluded.scope, at = excluded.at,
+    received_at = excluded.received_at
+WHERE excluded.meaning IN ('refusal', 'keep') AND r.meaning NOT IN ('refusal', 'keep')
 """
 
 
@@ -87,11 +97,11 @@ Key = tuple[str, str, bytes]
 """A reply by its carrier, that carrier's id, and the person."""
 
 
-async def known(conn: Connection, keys: Collection[Key]) -> set[Key]:
-    """Which of these replies are noted already."""
+async def known(conn: Connection, keys: Collection[Key]) -> dict[Key, str]:
+    """Which of these replies are noted already, and what they meant."""
     columns = [list(column) for column in zip(*keys, strict=True)]
     found = await conn.fetch(_KNOWN, *columns) if keys else []
-    return {(row["carrier"], row["reply_id"], row["subject"]) for row in found}
+    return {(row["carrier"], row["reply_id"], row["subject"]): row["meaning"] for row in found}
 
 
 async def said(conn: Connection, key: Key, port: str, at: int) -> bool:
@@ -121,19 +131,22 @@ async def answered(conn: Connection, subject: bytes, port: str, scopes: Sequence
     return found
 
 
-async def confirmed(conn: Connection, subject: bytes, scope: str, after_ms: int) -> bool:
-    """Whether the person has ended this scope by a reply since a time; that was confirmed then."""
-    found: bool = await conn.fetchval(_CONFIRMED, subject, scope, after_ms)
-    return found
+async def confirmed(conn: Connection, asked: Sequence[tuple[bytes, str, int]]) -> list[int | None]:
+    """Of each (subject, scope, Unix ms) when the person last ended the scope by a reply since then, if they have.
+
+    That was confirmed.
+    """
+    if not asked:
+        return []
+    return [row["at"] for row in await conn.fetch(_CONFIRMED, *map(list, zip(*asked, strict=True)))]
 
 
 async def keep(conn: Connection, replies: Sequence[tuple[Any, ...]]) -> None:
-    """Store (carrier, reply id, subject, port, meaning, scope, at, received at); a reply known already stays."""
-    await conn.executemany(
-        "INSERT INTO replies (carrier, reply_id, subject, port, meaning, scope, at, received_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        replies,
-    )
+    """Store (carrier, reply id, subject, port, meaning, scope, at, received at).
+
+    One known already stays, unless this one ends something: a carrier gave its id to another reply.
+    """
+    await conn.executemany(_KEEP, replies)
 
 
 async def owe(conn: Connection, answers: Sequence[Due]) -> None:

@@ -33,11 +33,11 @@ class Confirming:
 
     async def cancel(self, refused: Sequence[tuple[Reply, str | None]]) -> None:
         """End what waited when these were received; the sender refused, or none for all of them."""
-        if not refused:
-            return
-        async with self._pool.acquire() as conn:
-            for reply, sender in refused:
-                await forms.cancel(conn, bytes.fromhex(reply.subject), sender, reply.received_at)
+        if refused:
+            async with self._pool.acquire() as conn:
+                await forms.cancel(
+                    conn, [(bytes.fromhex(reply.subject), sender, reply.received_at) for reply, sender in refused]
+                )
 
     async def grant(self, affirmed: Sequence[tuple[Reply, str]]) -> list[Reply]:
         """Grant what these affirm, each with the sender asked; the replies that granted. Raises LedgerUnavailable."""

@@ -4,22 +4,29 @@ Pure. The scope follows the port the person wrote to and, on a service port, the
 ends its sender's marketing; a service port what the answered message's purpose says in the pack (its own purpose, the
 sender's marketing, or everything), or everything of the sender where no message is known; a port nobody owns marketing
 of everybody, for who was meant cannot be told. `A` ends the sender's marketing wherever it is written.
+
+Answered is the latest message before the reply that a refusal can stop. What came after the reply was not meant by it,
+however late the reply is settled; and a code comes as it is asked for, whatever was refused: whoever refuses after one
+means what else they are sent.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.contract.consent import Event, EventKind
-from gateway.contract.decision import Class
+from gateway.contract.decision import Class, Reason
 from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.ledger.events import scope_of, withdrawal
 from gateway.records.inbound import Sent
 from gateway.rules.answers import Kind
-from gateway.rules.pack import Pack
+from gateway.rules.pack import Pack, Purpose
 from gateway.rules.replies import Meaning, Read
 
 QUOTED = 200
+SKEW_MS = 5_000
+"""How far the clocks of two edges may be apart."""
 
 
 class Scope(NamedTuple):
@@ -38,8 +45,23 @@ class Scope(NamedTuple):
         return "purpose" if self.topics else "marketing" if self.cls is not None else "sender"
 
 
+def answered(sent: Sequence[Sent], owner: Sender, pack: Pack | None, at_ms: int) -> Sent | None:
+    """The message of the owner's that a refusal received at a time answers; `sent`: the port's, newest first."""
+    for one in sent:
+        purpose = pack.purposes.get(one.purpose) if pack is not None else None
+        told = one.sender == owner.id and one.accepted_at <= at_ms + SKEW_MS
+        if told and not (purpose is not None and _unstoppable(purpose)):
+            return one
+    return None
+
+
+def _unstoppable(purpose: Purpose) -> bool:
+    """Whether ending the purpose itself would end nothing."""
+    return purpose.refused == "purpose" and bool(purpose.ignored_reasons & 1 << Reason.OPT_OUT)
+
+
 def scope_for(reply: Reply, meaning: Meaning, owner: Sender | None, pack: Pack | None, last: Sent | None) -> Scope:
-    """What it withdraws. `last`: the latest message to the person from that port."""
+    """What it withdraws. `last`: the message that it answers."""
     if owner is None or meaning is Meaning.KEEP:
         return Scope(None if owner is None else owner.id, cls=Class.MARKETING)
     if owner.port_named(reply.port) != owner.service_port:

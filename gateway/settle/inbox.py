@@ -18,7 +18,7 @@ from gateway.ledger.appender import LedgerUnavailable
 from gateway.records.connection import AWAY
 from gateway.records.offsets import Offsets
 from gateway.records.settlement import Place
-from gateway.settle.buffer import Dead, Unfit, decoded
+from gateway.settle.buffer import LATEST_MS, Dead, Unfit, decoded
 from gateway.settle.replies import Replies
 from gateway.stream import Batch, Message, Producer, Reader, Topics, Undecodable, bury
 from gateway.telemetry import logger
@@ -26,6 +26,7 @@ from gateway.telemetry import logger
 log = logger("settle")
 CONSUMER = "settle.replies"
 AT_ONCE = 500
+SUBJECT_BYTES = 16
 BACKOFF_S = (0.2, 5.0)
 LETTERS_S = 30.0
 OUTAGES = (*AWAY, LedgerUnavailable, GuardUnavailable, LookupError)
@@ -77,9 +78,12 @@ class Inbox:
 
 
 def _reply(message: Message) -> Reply:
+    """Raises Undecodable, or Unfit for what names nobody: one such record must not stop everybody's refusals."""
     reply: Reply = decoded(Reply, message.value)
     try:
-        bytes.fromhex(reply.subject)
+        named = len(bytes.fromhex(reply.subject)) == SUBJECT_BYTES
     except ValueError:
-        raise Unfit from None
-    return reply
+        named = False
+    if not named or not 0 <= reply.received_at < LATEST_MS:
+        raise Unfit
+    return reply if 0 <= reply.at < LATEST_MS else reply.model_copy(update={"at": reply.received_at})

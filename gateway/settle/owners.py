@@ -23,8 +23,13 @@ class Registry(NamedTuple):
 
     def owner(self, port: str) -> Sender | None:
         """The sender whose port it is; the most particular one where a carrier appended digits to it."""
-        named = [one for one in self.senders if one.port_named(port) is not None]
-        return max(named, key=lambda one: len(one.port_named(port) or ""), default=None)
+        return next(iter(self.owners(port)), None)
+
+    def owners(self, port: str) -> list[Sender]:
+        """The same, and those that share the very port: none should, but whoever refuses there refuses them all."""
+        named = {one.id: len(one.port_named(port) or "") for one in self.senders}
+        longest = max(named.values(), default=0)
+        return [one for one in self.senders if longest and named[one.id] == longest]
 
     def pack(self, owner: Sender) -> Pack | None:
         """The owner's pack, where this version knows it."""

@@ -19,15 +19,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from asyncpg import Pool
 
-from gateway.contract.decision import Reason
 from gateway.contract.health import Act, Signal
 from gateway.contract.health import key_of as signal_key
-from gateway.contract.ids import CONTENT
-from gateway.contract.registry import Sender
 from gateway.contract.wire import Reply
 from gateway.guard import Guard
 from gateway.ledger.appender import Appender
@@ -35,16 +32,17 @@ from gateway.ledger.events import EventUnfitError
 from gateway.records import inbound, settlement, signals
 from gateway.records import registry as book
 from gateway.records.connection import Connection
-from gateway.records.inbound import Due, Sent
-from gateway.rules import shape
-from gateway.rules.pack import Pack
-from gateway.rules.replies import Meaning, Read
+from gateway.records.inbound import Due
+from gateway.rules.replies import Meaning
+from gateway.settle.abreast import Abreast
 from gateway.settle.answering import due_of
 from gateway.settle.asked import Affirmed, grant_asked
 from gateway.settle.confirming import Confirming
-from gateway.settle.ending import Scope, event_of, name_of, scope_for
+from gateway.settle.ending import Scope, event_of, name_of
 from gateway.settle.notices import Heard, Notices
+from gateway.settle.owed import Owed
 from gateway.settle.owners import ENDS, Registry
+from gateway.settle.taken import Taken, key_of, told_apart
 from gateway.telemetry import REPLIES, SIGNALS, logger
 
 log = logger("settle")
@@ -54,27 +52,6 @@ MINUTE_MS = 60_000
 
 Meant = Mapping[inbound.Key, tuple[str, str | None]]
 """What replies meant, and the scope each withdraws; what is not in it was not recognised."""
-
-
-class Taken(NamedTuple):
-    """A reply with everything that decides what follows from it."""
-
-    reply: Reply
-    read: Read
-    owner: Sender | None
-    pack: Pack | None
-    sent: Sequence[Sent]
-    """The latest messages to the person from that port, newest first."""
-
-    @property
-    def key(self) -> inbound.Key:
-        """What tells it from others."""
-        return key_of(self.reply)
-
-    def scope(self) -> Scope:
-        """What it withdraws, where it does."""
-        last = self.sent[0] if self.sent else None
-        return scope_for(self.reply, self.read.meaning, self.owner, self.pack, last)
 
 
 class Replies:
@@ -88,27 +65,30 @@ class Replies:
         registry: Callable[[], Registry | None],
         consumer: str,
         clock: Callable[[], int],
+        abreast: Abreast,
     ) -> None:
         """`registry` answers none until the senders are known; nothing can be decided before. `clock`: Unix ms."""
-        self._pool, self._guard, self._appender = pool, guard, appender
+        self._pool, self._guard, self._appender, self._abreast = pool, guard, appender, abreast
         self._registry, self._consumer, self._clock = registry, consumer, clock
         self._confirming, self._notices = Confirming(pool, appender), Notices(appender.keys)
+        self._owed = Owed(pool, appender, clock)
 
     async def settle(self, replies: Sequence[Reply], moves: Mapping[settlement.Place, tuple[int, int]]) -> bool:
         """Append what ends or grants, lift provisional blocks, remember all, move the offsets.
 
         Says whether anything is to be answered. Repeatable at any point. Raises what the ledger, the guard or
-        PostgreSQL raise, or LookupError before the senders are known.
+        PostgreSQL raise, or LookupError before the senders, or the messages that are answered, are known.
         """
         registry = self._registry()
         if registry is None:
             raise LookupError("the senders are not known yet")
         async with asyncio.timeout(DEADLINE_S), self._pool.acquire() as conn:
-            fresh, again = await _told_apart(conn, replies)
+            fresh, again = await told_apart(conn, replies)
             taken = await self._take(conn, fresh, registry)
-        ending = [(one, one.scope()) for one in taken if one.read.meaning in ENDS]
+        leaving = [one for one in taken if one.ends]
+        ending = [(one, scope) for one in leaving for scope in one.scopes()]
         async with asyncio.timeout(DEADLINE_S):
-            answers = await self._confirmations(ending)
+            answers = await self._owed.acknowledgements(leaving)
         await self._withdraw(ending)
         for reply in again:
             if reply.blocked:
@@ -117,9 +97,9 @@ class Replies:
             await self._confirming.cancel([(one.reply, scope.sender) for one, scope in ending])
             granted = await self._grant(taken, ending)
         answers += self._helps(taken)
-        meant: Meant = {one.key: (one.read.meaning.value, scope.text()) for one, scope in ending}
+        meant: Meant = {one.key: (one.read.meaning.value, one.scope().text()) for one in leaving}
         meant = {**meant, **{key_of(reply): (Meaning.AFFIRMATION.value, None) for reply in granted}}
-        meant = {**meant, **{one.key: (Meaning.HELP.value, None) for one in taken if _asks_help(one)}}
+        meant = {**meant, **{one.key: (Meaning.HELP.value, None) for one in taken if one.asks_help}}
         await self._keep(taken, meant, answers, moves)
         for one in taken:
             REPLIES.add(1, meant.get(one.key, (Meaning.OTHER.value,))[0])
@@ -127,15 +107,21 @@ class Replies:
         return bool(answers)
 
     async def _take(self, conn: Connection, replies: Sequence[Reply], registry: Registry) -> list[Taken]:
-        owners = [registry.owner(reply.port) for reply in replies]
+        owners = [[(one, registry.pack(one)) for one in registry.owners(reply.port)] for reply in replies]
         asked = [
-            (bytes.fromhex(reply.subject), reply.port if owner is None else owner.port_named(reply.port) or reply.port)
-            for reply, owner in zip(replies, owners, strict=True)
+            (bytes.fromhex(reply.subject), named[0][0].port_named(reply.port) or reply.port if named else reply.port)
+            for reply, named in zip(replies, owners, strict=True)
         ]
+        taken = []
+        for reply, named in zip(replies, owners, strict=True):
+            owner, pack = named[0] if named else (None, None)
+            taken.append(Taken(reply, registry.read(reply), owner, pack, (), named[1:]))
+        depending = [one.reply.received_at for one in taken if one.depends]
+        known = not depending or await self._abreast.of(conn, max(depending))
         sent = await inbound.sent(conn, asked, self._clock())
         return [
-            Taken(reply, registry.read(reply), owner, None if owner is None else registry.pack(owner), before)
-            for reply, owner, before in zip(replies, owners, sent, strict=True)
+            one._replace(sent=before if known or not one.depends else ())
+            for one, before in zip(taken, sent, strict=True)
         ]
 
     async def _keep(
@@ -155,7 +141,7 @@ class Replies:
             now = datetime.fromtimestamp(self._clock() / 1000, UTC)
             for sender, port in sorted((sender, port) for sender, port in seen if port is not None):
                 await book.renew(conn, sender, port, now)
-            engaged = await signals.note(conn, [_engaged(one) for one in taken if one.sent and not _ends(one)])
+            engaged = await signals.note(conn, [_engaged(one) for one in taken if one.sent and not one.ends])
         SIGNALS.add(len(engaged), "reply")
 
     # --- endings ---------------------------------------------------------------------------------------------------
@@ -174,36 +160,6 @@ class Replies:
             else:
                 await self._guard.unblock(act.subject, one.reply.token)
 
-    async def _confirmations(self, ending: Sequence[tuple[Taken, Scope]]) -> list[Due]:
-        """The acknowledgements to owe: one for each scope that was not confirmed a while ago and still stands."""
-        owed, said = list[Due](), set[tuple[str, str]]()
-        for one, scope in ending:
-            told = (one.reply.subject, scope.text())
-            if one.owner is None or one.pack is None or told in said or await self._confirmed(one, scope):
-                continue
-            said.add(told)
-            kind = "keep" if one.read.meaning is Meaning.KEEP else scope.kind()
-            name = name_of(one.reply, scope.text())
-            due = due_of(self._appender.keys, one.reply, kind, name, one.owner, one.pack, self._clock())
-            owed += [] if due is None else [due]
-        return owed
-
-    async def _confirmed(self, one: Taken, scope: Scope) -> bool:
-        """Whether the person was told so lately, and nothing has changed since.
-
-        Two machines that answer each other end here. Our own event, appended before a crash, is no earlier opt-out.
-        """
-        if one.pack is None:
-            return True
-        subject, text = bytes.fromhex(one.reply.subject), scope.text()
-        since = one.reply.received_at - shape.period_ms(one.pack.table.answers.life)
-        async with self._pool.acquire() as conn:
-            if not await inbound.confirmed(conn, subject, text, since):
-                return False
-        state = await self._appender.state(subject)
-        stands = state is not None and any(each.reason == Reason.OPT_OUT for each in state.suppressions.get(text, ()))
-        return stands and state is not None and state.opt_outs.get(text) != one.reply.received_at
-
     # --- grants and answers ----------------------------------------------------------------------------------------
 
     async def _grant(self, taken: Sequence[Taken], ending: Sequence[tuple[Taken, Scope]]) -> list[Reply]:
@@ -220,15 +176,11 @@ class Replies:
     def _helps(self, taken: Sequence[Taken]) -> list[Due]:
         owed = []
         for one in taken:
-            if one.owner is not None and one.pack is not None and _asks_help(one):
+            if one.owner is not None and one.pack is not None and one.asks_help:
                 name = name_of(one.reply, "help")
                 due = due_of(self._appender.keys, one.reply, "help", name, one.owner, one.pack, self._clock())
                 owed += [] if due is None else [due]
         return owed
-
-
-def _ends(one: Taken) -> bool:
-    return one.read.meaning in ENDS
 
 
 def _engaged(one: Taken) -> Signal:
@@ -238,37 +190,6 @@ def _engaged(one: Taken) -> Signal:
     return Signal(
         Act.REPLY, signal_key("message", message.id), at // MINUTE_MS, at, message.origin, message.id, subject
     )
-
-
-def _asks_help(one: Taken) -> bool:
-    return one.read.meaning is Meaning.HELP and one.owner is not None
-
-
-async def _told_apart(conn: Connection, replies: Sequence[Reply]) -> tuple[list[Reply], list[Reply]]:
-    """Those that are new, and those known already or earlier in the batch."""
-    known = await inbound.known(conn, {key_of(reply) for reply in replies})
-    fresh, again = list[Reply](), list[Reply]()
-    for reply in replies:
-        key = key_of(reply)
-        twice = key in known
-        if not twice and reply.reply_id.startswith(CONTENT):
-            twice = any(_same_content(reply, other) for other in fresh)
-            twice = twice or await inbound.said(conn, key, reply.port, reply.at)
-        (again if twice else fresh).append(reply)
-        known.add(key)
-    return fresh, again
-
-
-def _same_content(one: Reply, other: Reply) -> bool:
-    """Whether two replies without a carrier's id are one: their ids begin with the same digest."""
-    same = key_of(one)[::2] == key_of(other)[::2] and one.port == other.port
-    digest = one.reply_id.rpartition(":")[0]
-    return same and other.reply_id.startswith(f"{digest}:") and abs(one.at - other.at) <= inbound.SAME_CONTENT_MS
-
-
-def key_of(reply: Reply) -> inbound.Key:
-    """What tells a reply from others."""
-    return reply.carrier, reply.reply_id, bytes.fromhex(reply.subject)
 
 
 def _values(reply: Reply, meaning: str, scope: str | None) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from gateway.records import partitions, settlement, subscriptions
 from gateway.records.connection import Connection
 from gateway.records.offsets import Offsets
 from gateway.records.tenure import OUTAGES, pause, turns
+from gateway.settle.abreast import Abreast
 from gateway.settle.answering import Answering
 from gateway.settle.buffer import LATEST_MS, Buffer
 from gateway.settle.debts import Debts
@@ -94,7 +95,7 @@ class Settle:
         self._tending = Tending(pool, records_days, clock, contents_days)
         self._debts = Debts(pool, guard, appender)
         self._notices = Notices(appender.keys)
-        settling = Replies(pool, guard, appender, registry, "settle.replies", clock)
+        settling = Replies(pool, guard, appender, registry, "settle.replies", clock, Abreast(records, names, CONSUMER))
         self._withdrawals = Withdrawals(pool, appender.keys, clock)
         self._inbox = Inbox(pool, replies, producer, names, settling)
         self._answering = None if intake is None else Answering(pool, intake, appender.keys, clock)

@@ -222,6 +222,22 @@ class Reader:
         """Each partition's next offset to be written; None when Kafka does not answer."""
         return await self._offsets("end_offsets", deadline_s)
 
+    async def since(self, at_ms: int, topics: Collection[str], *, deadline_s: float = 5.0) -> dict[Place, int] | None:
+        """Of each partition of some of the topics the first offset appended at a time (Unix ms) or later.
+
+        Its end, where there is none; None when Kafka does not answer.
+        """
+        consumer, tps = self._consumer, [TopicPartition(*place) for place in self.places if place.topic in topics]
+        if consumer is None:
+            return None
+        try:
+            async with asyncio.timeout(deadline_s):
+                ends = await consumer.end_offsets(tps)  # first: what is appended meanwhile is later than the time
+                found = await consumer.offsets_for_times(dict.fromkeys(tps, at_ms))
+        except (TimeoutError, KafkaError):
+            return None
+        return {Place(*tp): end if found[tp] is None else found[tp].offset for tp, end in ends.items()}
+
     async def _offsets(self, which: str, deadline_s: float) -> dict[Place, int] | None:
         return None if self._consumer is None else await offsets(self._consumer, which, self.places, deadline_s)
 

@@ -19,8 +19,9 @@ import httpx
 import psutil
 import redis.asyncio as redis
 from gateway_rig import Gateway, numbers
-from http_carrier import Carrier
+from http_carrier import KEY, Carrier
 
+from gateway.contract.ids import subject_of
 from gateway.local.parts import Part
 
 BATCH = 25
@@ -33,6 +34,10 @@ FINAL = {"delivered", "undelivered", "expired", "rejected", "cancelled", "unknow
 UNSENT = {"expired", "rejected", "cancelled"}
 REPEAT = {"unavailable", "cache.cold", "internal"}
 DRAIN_S = 240.0
+ACKNOWLEDGED = """
+SELECT m.id::text, m.subject, status_word(m.status) AS word FROM messages m JOIN message_origins o ON o.id = m.origin
+WHERE o.purpose = 'consent.opt_out_ack'
+"""
 
 
 @dataclass
@@ -54,6 +59,8 @@ class Storm:
     refused: Counter[str] = field(default_factory=Counter)
     left: dict[str, float] = field(default_factory=dict)
     """When an opt-out was acknowledged, by number."""
+    replied: set[str] = field(default_factory=set)
+    """Who of them left by a reply, which is answered by one message."""
     struck: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -119,7 +126,7 @@ class Storm:
         return again
 
     async def _leave(self, seconds: float) -> None:
-        """Some people opt out, each at a moment of its own; acknowledged or asked again."""
+        """Some people opt out, each at a moment of its own; acknowledged or asked again. Every second one replies T."""
         leaving = self.people[:: self.leaving]
         limits = httpx.Limits(max_connections=400)
         async with (
@@ -128,13 +135,19 @@ class Storm:
         ):
             for n, number in enumerate(leaving):
                 await asyncio.sleep(max(0.0, self._began + (n + 0.5) * seconds / len(leaving) - time.monotonic()))
+                if n % 2:
+                    self.replied.add(number)
                 group.create_task(self._leaves(http, number))
 
     async def _leaves(self, http: httpx.AsyncClient, number: str) -> None:
-        body, head = {"sender": "acme", "reason": "asked"}, {"idempotency-key": f"leave-{number[1:]}"}
+        path, body = f"/v1/recipients/{number}/withdraw", {"sender": "acme", "reason": "asked"}
+        head = {"idempotency-key": f"leave-{number[1:]}"}
+        if number in self.replied:
+            said = {"id": f"leave-{number[1:]}", "from": number, "to": "10690001", "text": "T"}
+            path, body, head = "/v1/carriers/http/replies", {"replies": [said]}, KEY  # type: ignore[dict-item]
         while number not in self.left:
             with suppress(httpx.HTTPError):
-                answer = await http.post(f"/v1/recipients/{number}/withdraw", json=body, headers=head)
+                answer = await http.post(path, json=body, headers=head)
                 if answer.status_code == 200:
                     self.left[number] = time.monotonic()
                     return
@@ -231,6 +244,35 @@ class Storm:
     async def drained(self) -> dict[str, str]:
         """The status of every message, once each has a last one."""
         return await drained(self.parts["postgres"].endpoint, self.ref, self.accepted.values(), DRAIN_S)
+
+    async def unanswered(self) -> dict[str, tuple[int, int]]:
+        """Of who left by a reply and was not acknowledged exactly once: messages that were made, and submissions.
+
+        One that was under way when its deliver process died ends as `unknown` and may never have been submitted.
+        """
+        connection = await asyncpg.connect(self.parts["postgres"].endpoint)
+        pepper = bytes.fromhex(self.gate.env["ASSENT_PEPPER"])
+        until = time.monotonic() + DRAIN_S
+        try:
+            while True:
+                found: dict[bytes, list[tuple[str, str]]] = {}
+                for row in await connection.fetch(ACKNOWLEDGED):
+                    found.setdefault(row["subject"], []).append((row["id"], row["word"]))
+                made = {number: found.get(subject_of(pepper, number), []) for number in self.replied}
+                if all(rows and {word for _, word in rows} <= FINAL for rows in made.values()):
+                    break
+                if time.monotonic() > until:
+                    break
+                await asyncio.sleep(0.5)
+        finally:
+            await connection.close()
+        refs = self.carrier.refs
+        counted = {number: (rows, sum(refs[one] for one, _ in rows)) for number, rows in made.items()}
+        return {
+            number: (len(rows), n)
+            for number, (rows, n) in counted.items()
+            if len(rows) != 1 or n != 1 - (rows[0][1] == "unknown" and n == 0)
+        }
 
 
 async def drained(database_url: str, ref: str, ids: Collection[str], within_s: float) -> dict[str, str]:

@@ -301,6 +301,10 @@ def test_a_carrier_is_a_client_without_senders(operator: Operator) -> None:
         (("b", "--signature", "Bee", "--service-port", "1069", "--marketing-port", "1069"), "a port has one use"),
         (("B!", "--signature", "Bee", *PORTS), "a name is 1 to 32"),
         (("acme", "--signature", "Bee", *PORTS), "sender acme exists: --replace"),
+        (
+            ("b", "--signature", "Bee", "--service-port", "10690003", "--marketing-port", "10690001"),
+            "a port has one sender: 10690001 is acme's",
+        ),
     ],
 )
 def test_a_sender_that_means_nothing_is_not_added(operator: Operator, words: tuple[str, ...], why: str) -> None:

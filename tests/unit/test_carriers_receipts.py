@@ -126,3 +126,27 @@ def test_replies() -> None:
     body = RepliesIn.model_validate_json('{"replies": [{"id": 7, "from": "13800000000", "to": 1069, "text": "TD"}]}')
     reply = body.replies[0]
     assert (reply.id, reply.sender, reply.port, reply.text, reply.at) == ("7", "13800000000", "1069", "TD", None)
+
+
+ODD = ["24/11/2026 10:00", "99999999999999999999", [], {}, True, "", "0000-00-00 00:00:00"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_can_be_done_without_costs_no_refusal_where_it_cannot_be_read(odd: object) -> None:
+    one = {"from": "13800000000", "to": "10690002", "text": "T", "at": odd, "id": odd if isinstance(odd, list) else "7"}
+    (reply,) = RepliesIn.model_validate({"replies": [one]}).replies
+    assert reply.text == "T"
+    assert reply.id == (None if isinstance(odd, list) else "7")
+
+
+def test_a_long_text_or_id_costs_no_refusal() -> None:
+    one = {"from": "13800000000", "to": "10690002", "text": "别再发了。" + "x" * 9_000, "id": "i" * 129}
+    (reply,) = RepliesIn.model_validate({"replies": [one]}).replies
+    assert (reply.text[:5], len(reply.text), reply.id) == ("别再发了。", 4_000, None)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_can_be_done_without_costs_no_receipt(odd: object) -> None:
+    one = {"carrier_id": "1", "status": "DELIVRD", "at": odd, "part": "one of two", "ref": "r" * 65}
+    (receipt,) = normalise("http", ReceiptsIn.model_validate({"receipts": [one]}), 1_000)
+    assert (receipt.status, receipt.ref, receipt.part) == (Status.DELIVERED, None, None)

@@ -8,6 +8,7 @@ from gateway.contract.decision import Refusal
 from gateway.contract.ids import CONTENT, content_id
 from gateway.contract.message import SendRequest
 from gateway.contract.registry import Client, ReplyRoute, Sender
+from gateway.edge.callbacks import said_at
 from gateway.intake.prepare import Prepared, Route, Routes, prepare
 from gateway.rules.pack import load
 
@@ -89,3 +90,24 @@ def test_a_contents_id_tells_person_port_and_text_apart_and_says_nothing() -> No
     ]
     assert len({first, *others}) == 5
     assert first.rpartition(":")[0] == content_id(pepper, subject, "10690002", "T", 6).rpartition(":")[0]
+
+
+NOW_MS = 1_795_485_600_000
+"""2026-11-24T02:00:00Z."""
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        (None, NOW_MS),
+        ("2026-11-24T10:00:00+08:00", NOW_MS),
+        ("2026-11-24 10:00:00", NOW_MS + 8 * 3_600_000),  # no zone: the same when it is brought again, whatever it is
+        ("2026-11-23T02:00:00Z", NOW_MS - 86_400_000),
+        ("2000-01-01T00:00:00Z", NOW_MS),  # a clock that stands still would make one reply of all that anybody writes
+        ("2612-01-01T00:00:00Z", NOW_MS),
+        ("0001-01-01T00:00:00", NOW_MS),
+    ],
+)
+def test_a_reply_without_an_id_is_known_again_by_its_carriers_time(at: str | None, said: int) -> None:
+    read = ReplyIn.model_validate({"from": "13800000000", "to": "10690002", "text": "T", "at": at})
+    assert said_at(read, NOW_MS) == said

@@ -10,8 +10,9 @@ from gateway.records.inbound import Sent
 from gateway.rules.pack import load
 from gateway.rules.replies import Meaning, Read
 from gateway.settle.asked import grant_of, question_of
-from gateway.settle.ending import Scope, event_of, scope_for
+from gateway.settle.ending import SKEW_MS, Scope, answered, event_of, scope_for
 from gateway.settle.owners import Registry
+from gateway.settle.taken import Taken
 
 CN = load("cn")
 ACME = Sender(id="acme", signature="Acme", service_port="10690001", marketing_port="10690002", pack="cn")
@@ -75,6 +76,43 @@ def test_the_scope_is_what_was_last_sent_from_that_port(port: str, last: Sent | 
     assert scope_for(reply(port=port), Meaning.REFUSAL, owner, pack, last).text() == text
     wanted = "*#marketing" if owner is None else "acme#marketing"
     assert scope_for(reply("A", port), Meaning.KEEP, owner, pack, last).text() == wanted
+
+
+@pytest.mark.parametrize(
+    ("sent", "purpose"),
+    [
+        ([message("verification.code", at=4), message("transaction.shipping", at=3)], "transaction.shipping"),
+        ([message("verification.code", at=n) for n in range(5)], None),
+        ([message("consent.confirm", at=4), message("transaction.shipping", at=3)], "consent.confirm"),
+        ([message("consent.opt_out_ack", at=4), message("transaction.shipping", at=3)], "consent.opt_out_ack"),
+        ([message("transaction.order", at=6 + SKEW_MS), message("transaction.shipping", at=5)], "transaction.shipping"),
+        ([message("transaction.order", at=5 + SKEW_MS), message("transaction.shipping", at=5)], "transaction.order"),
+        ([message("transaction.order", at=6 + SKEW_MS)], None),
+        ([message("transaction.order", "bolt", at=4), message("transaction.shipping", at=3)], "transaction.shipping"),
+    ],
+)
+def test_a_refusal_answers_what_came_before_it_and_can_be_refused(sent: list[Sent], purpose: str | None) -> None:
+    """A code is sent because it was asked for, refused or not: a refusal that ended codes would end nothing."""
+    found = answered(sent, ACME, CN, 5)
+    assert (found and found.purpose) == purpose
+
+
+def test_who_refuses_after_a_code_leaves_the_notice_before_it_and_else_everything() -> None:
+    code, notice = message("verification.code", at=8), message("transaction.shipping", at=7)
+    for sent, text in (([code, notice], "acme/transaction.shipping"), ([code], "acme")):
+        assert Taken(reply("R", "10690001"), REFUSAL, ACME, CN, sent).scope().text() == text
+
+
+def test_senders_of_one_port_are_all_refused_there() -> None:
+    """Nobody can register such; what the receiver has blocked of each is recorded of each."""
+    bolt = ACME.model_copy(update={"id": "bolt", "service_port": "10690003"})
+    registry = Registry((ACME, bolt), {"cn": CN})
+    assert [one.id for one in registry.owners("10690002")] == ["acme", "bolt"]
+    assert [one.id for one in registry.owners("106900021")] == ["acme", "bolt"]
+    assert [one.id for one in registry.owners("10690001")] == ["acme"]
+    assert registry.owners("12345") == []
+    taken = Taken(reply("R"), REFUSAL, ACME, CN, [], [(bolt, CN)])
+    assert [scope.text() for scope in taken.scopes()] == ["acme#marketing", "bolt#marketing"]
 
 
 def test_one_port_for_both_uses_is_a_service_port() -> None:
