@@ -157,6 +157,7 @@ class Reader:
         self._bootstrap, self._topics = bootstrap, tuple(topics)
         self._tally = Tally(names, consumer)
         self._consumer: AIOKafkaConsumer | None = None
+        self._asking: AIOKafkaConsumer | None = None
         self._next: dict[Place, int] = {}
         self._paused: set[Place] = set()
 
@@ -177,6 +178,7 @@ class Reader:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await close_consumer(consumer, grace_s)
+        await self._ask_no_more(grace_s)
 
     def seek(self, place: Place, offset: int) -> None:
         """Read this partition from `offset` on."""
@@ -222,21 +224,30 @@ class Reader:
         """Each partition's next offset to be written; None when Kafka does not answer."""
         return await self._offsets("end_offsets", deadline_s)
 
-    async def since(self, at_ms: int, topics: Collection[str], *, deadline_s: float = 5.0) -> dict[Place, int] | None:
-        """Of each partition of some of the topics the first offset appended at a time (Unix ms) or later.
+    async def since(self, at_ms: int, topics: Sequence[str], *, deadline_s: float = 5.0) -> dict[Place, int] | None:
+        """Of each partition of some topics the first offset appended at a time (Unix ms) or later, else its end.
 
-        Its end, where there is none; None when Kafka does not answer.
+        None when Kafka does not answer. Asked over a connection of its own: on the other it would wait behind a fetch.
         """
-        consumer, tps = self._consumer, [TopicPartition(*place) for place in self.places if place.topic in topics]
-        if consumer is None:
-            return None
         try:
             async with asyncio.timeout(deadline_s):
-                ends = await consumer.end_offsets(tps)  # first: what is appended meanwhile is later than the time
-                found = await consumer.offsets_for_times(dict.fromkeys(tps, at_ms))
-        except (TimeoutError, KafkaError):
+                asking = self._asking
+                if asking is None:
+                    self._asking = asking = open_consumer(self._bootstrap, None)
+                    await asking.start()
+                tps = await partitions_of(asking, topics)
+                found, ends = await asyncio.gather(
+                    asking.offsets_for_times(dict.fromkeys(tps, at_ms)), asking.end_offsets(tps)
+                )
+        except (TimeoutError, KafkaError, OSError):
+            await self._ask_no_more(0.5)
             return None
         return {Place(*tp): end if found[tp] is None else found[tp].offset for tp, end in ends.items()}
+
+    async def _ask_no_more(self, grace_s: float) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            await close_consumer(asking, grace_s)
 
     async def _offsets(self, which: str, deadline_s: float) -> dict[Place, int] | None:
         return None if self._consumer is None else await offsets(self._consumer, which, self.places, deadline_s)

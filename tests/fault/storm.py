@@ -154,17 +154,25 @@ class Storm:
             await asyncio.sleep(AGAIN_S)
 
     async def race(self, seconds: float) -> None:
-        """A backlog that drains while people leave: all is accepted before deliver starts, then both at once."""
+        """A backlog that drains while people leave: all is accepted before deliver starts, then both at once.
+
+        The carrier takes as long for all of it as people take to leave.
+        """
         await self.gate.orders(self.people)
         self.gate.processes["deliver"].stop()
         self._began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for _ in range(CALLERS):
                 group.create_task(self._call(1e9))
+        self.carrier.pace_s = seconds / self.messages
         self.gate.start("deliver")
+        await self.gate.ready("deliver")
+        async with asyncio.timeout(60):
+            while not self.carrier.submits:  # noqa: ASYNC110 - another process delivers
+                await asyncio.sleep(0.02)
         self._began = time.monotonic()
         await self._leave(seconds)
-        await self.gate.ready("deliver")
+        self.carrier.pace_s = 0.0
 
     # --- faults ------------------------------------------------------------------------------------------------------
 

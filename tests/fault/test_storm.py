@@ -26,6 +26,8 @@ SEEDS = [int(one) for one in os.environ.get("ASSENT_SEEDS", "1 2 3" if LONG else
 MESSAGES = int(os.environ.get("ASSENT_STORM_MESSAGES", "100000" if LONG else "3000"))
 FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "7"))
 PACE_S = 4.0
+LEAVING_THEN = 20 if LONG else 6
+"""One person in so many leaves in a storm."""
 RACING, LEAVING, RACE_S = (100_000, 2, 60.0) if LONG else (4_000, 2, 4.0)
 
 
@@ -69,7 +71,7 @@ async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leave
     parts: dict[str, Part], seed: int, tmp_path: Path
 ) -> None:
     async with standing(parts, tmp_path) as (gate, there):
-        storm = Storm(gate, there, parts, seed, MESSAGES, schedule(seed, FAULTS, FAULTS // 16), PACE_S)
+        storm = Storm(gate, there, parts, seed, MESSAGES, schedule(seed, FAULTS, FAULTS // 16), PACE_S, LEAVING_THEN)
         await storm.run()
         found = reconcile(storm, await storm.drained())
         unanswered = await storm.unanswered()
@@ -94,4 +96,5 @@ async def test_nothing_follows_an_opt_out_out_of_a_backlog(parts: dict[str, Part
     assert found.good, found
     assert not unanswered
     assert found.ends.get("cancelled", 0) > 0
+    assert found.closest_s is not None, "nobody left while their messages went out"
     assert found.opted_out == len(storm.people[::LEAVING])
