@@ -9,8 +9,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,8 @@ UNSENT = {"expired", "rejected", "cancelled"}
 REPEAT = {"unavailable", "cache.cold", "internal"}
 DRAIN_S = 240.0
 ACKNOWLEDGED = """
-SELECT m.id::text, m.subject, status_word(m.status) AS word FROM messages m JOIN message_origins o ON o.id = m.origin
-WHERE o.purpose = 'consent.opt_out_ack'
+SELECT m.id::text, m.subject, status_word(m.status) AS word, m.code IS NOT DISTINCT FROM 'unavailable' AS voided
+FROM messages m JOIN message_origins o ON o.id = m.origin WHERE o.purpose = 'consent.opt_out_ack'
 """
 
 
@@ -62,6 +62,8 @@ class Storm:
     replied: set[str] = field(default_factory=set)
     """Who of them left by a reply, which is answered by one message."""
     struck: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
+    """How often a breaker that had opened was let go on."""
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
@@ -174,6 +176,27 @@ class Storm:
         await self._leave(seconds)
         self.carrier.pace_s = 0.0
 
+    @asynccontextmanager
+    async def resuming(self) -> AsyncIterator[None]:
+        """So many people leave that breakers open, as they should; somebody lets them go on, each within a second."""
+        task = asyncio.create_task(self._resume())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _resume(self) -> None:
+        act = {"by": "Li Lei", "reason": "a storm"}
+        while True:
+            await asyncio.sleep(1.0)
+            with suppress(httpx.HTTPError, KeyError):
+                standing = (await self.gate.http.get("/v1/breakers")).json()["breakers"]
+                for one in standing:
+                    if one["is_open"]:
+                        await self.gate.post(f"/v1/breakers/{one['scope']}/close", act)
+                        self.resumed += 1
+
     # --- faults ------------------------------------------------------------------------------------------------------
 
     async def _strike(self) -> None:
@@ -253,34 +276,36 @@ class Storm:
         """The status of every message, once each has a last one."""
         return await drained(self.parts["postgres"].endpoint, self.ref, self.accepted.values(), DRAIN_S)
 
-    async def unanswered(self) -> dict[str, tuple[int, int]]:
-        """Of who left by a reply and was not acknowledged exactly once: messages that were made, and submissions.
+    async def unanswered(self) -> dict[str, list[str]]:
+        """Of who left by a reply and was not acknowledged exactly once: what became of the messages made for it.
 
-        One that was under way when its deliver process died ends as `unknown` and may never have been submitted.
+        One that was under way when its deliver process died ends as `unknown` and may never have been submitted; one
+        that Kafka took too late was voided and made again.
         """
         connection = await asyncpg.connect(self.parts["postgres"].endpoint)
-        pepper = bytes.fromhex(self.gate.env["ASSENT_PEPPER"])
         until = time.monotonic() + DRAIN_S
         try:
             while True:
-                found: dict[bytes, list[tuple[str, str]]] = {}
-                for row in await connection.fetch(ACKNOWLEDGED):
-                    found.setdefault(row["subject"], []).append((row["id"], row["word"]))
-                made = {number: found.get(subject_of(pepper, number), []) for number in self.replied}
-                if all(rows and {word for _, word in rows} <= FINAL for rows in made.values()):
-                    break
-                if time.monotonic() > until:
-                    break
+                found = self._wrong(await connection.fetch(ACKNOWLEDGED))
+                if not found or time.monotonic() > until:
+                    return found
                 await asyncio.sleep(0.5)
         finally:
             await connection.close()
-        refs = self.carrier.refs
-        counted = {number: (rows, sum(refs[one] for one, _ in rows)) for number, rows in made.items()}
-        return {
-            number: (len(rows), n)
-            for number, (rows, n) in counted.items()
-            if len(rows) != 1 or n != 1 - (rows[0][1] == "unknown" and n == 0)
-        }
+
+    def _wrong(self, rows: Sequence[Any]) -> dict[str, list[str]]:
+        pepper, refs = bytes.fromhex(self.gate.env["ASSENT_PEPPER"]), self.carrier.refs
+        made: dict[bytes, list[Any]] = {}
+        for row in rows:
+            made.setdefault(row["subject"], []).append(row)
+        wrong = {}
+        for number in self.replied:
+            own = made.get(subject_of(pepper, number), [])
+            words = sorted(row["word"] for row in own if not row["voided"])
+            submitted = sum(refs[row["id"]] for row in own)
+            if len(words) != 1 or words[0] not in FINAL or submitted not in ({0, 1} if words == ["unknown"] else {1}):
+                wrong[number] = [*words, f"{submitted} submitted"]
+        return wrong
 
 
 async def drained(database_url: str, ref: str, ids: Collection[str], within_s: float) -> dict[str, str]:

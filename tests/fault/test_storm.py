@@ -72,9 +72,10 @@ async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leave
 ) -> None:
     async with standing(parts, tmp_path) as (gate, there):
         storm = Storm(gate, there, parts, seed, MESSAGES, schedule(seed, FAULTS, FAULTS // 16), PACE_S, LEAVING_THEN)
-        await storm.run()
-        found = reconcile(storm, await storm.drained())
-        unanswered = await storm.unanswered()
+        async with storm.resuming():
+            await storm.run()
+            found = reconcile(storm, await storm.drained())
+            unanswered = await storm.unanswered()
         assert await agree(parts)
     print(f"seed {seed}: {dict(storm.struck)}")
     print(f"seed {seed}: {found}; {len(storm.replied):,} left by a reply, {len(unanswered)} not answered exactly once")
@@ -89,10 +90,12 @@ async def test_nothing_follows_an_opt_out_out_of_a_backlog(parts: dict[str, Part
     """All is accepted and waits in Kafka; then it drains while half the people leave, half of them by a reply."""
     async with standing(parts, tmp_path) as (gate, there):
         storm = Storm(gate, there, parts, seed, RACING, (), 0.0, leaving=LEAVING)
-        await storm.race(RACE_S)
-        found = reconcile(storm, await storm.drained())
-        unanswered = await storm.unanswered()
-    print(f"race: {found}; {len(storm.replied):,} left by a reply, {len(unanswered)} not answered exactly once")
+        async with storm.resuming():
+            await storm.race(RACE_S)
+            found = reconcile(storm, await storm.drained())
+            unanswered = await storm.unanswered()
+    print(f"race: {found}; {storm.resumed} breakers let go on")
+    print(f"race: {len(storm.replied):,} left by a reply, {len(unanswered)} not answered exactly once")
     assert found.good, found
     assert not unanswered
     assert found.ends.get("cancelled", 0) > 0
