@@ -46,7 +46,6 @@ class AcceptedFields(TypedDict, total=False):
     basis: Required[Basis]
     accepted_at: Required[int]
     expires_at: Required[int]
-    attempt: int
     entry: int
     not_before: int
     due: int
@@ -64,9 +63,12 @@ class AcceptedFields(TypedDict, total=False):
 
 
 def accepted_head(*, client: str, sender: str, purpose: str, cls: Class, port: str, pack: str) -> bytes:
-    """What every record of one client, sender and purpose begins with, up to a message's own fields."""
+    """What every record of one client, sender and purpose begins with, up to a message's own fields.
+
+    It says which attempt it is, though that is the default: who puts a day back reads records without the model.
+    """
     common = {"client": client, "sender": sender, "purpose": purpose, "cls": cls, "port": port, "pack": pack}
-    return orjson.dumps({"v": 1, **common})[:-1] + b","
+    return orjson.dumps({"v": 1, "attempt": 1, **common})[:-1] + b","
 
 
 def accepted_bytes(head: bytes, fields: AcceptedFields) -> bytes:
