@@ -74,8 +74,8 @@ async def open_tree(
     connection: Connection, tiles: Tiles, signed: Signed, origin: str, verifiers: Sequence[Verifier]
 ) -> Tree:
     """The log as it was signed last. Raises TreeRefusedError, or what the database and the disk raise."""
-    note = signed.read(origin)
     recorded = await connection.fetchrow(RECORDED, origin, timeout=QUERY_S)
+    note = signed.read(origin)  # after the record, which follows it: who signs meanwhile makes it no older than that
     if note is None:
         if recorded is not None:
             raise TreeRefusedError(Why.MEMORY_LOST)
