@@ -7,14 +7,13 @@ passed: the request may still wait in a queue of the carrier's.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Final
 
 import orjson
 from pydantic import StringConstraints, ValidationError
 
 from gateway.carriers.carrier import Known, NeverSeen, QueryFailed, Seen, StillUnknown
-from gateway.carriers.receipts import Id, Inbound, Word, fold_id, meaning, unix_ms
+from gateway.carriers.receipts import At, Code, Inbound, OptionalId, Word, fold_id, meaning, unix_ms
 from gateway.contract.decision import Status
 
 ASK_AFTER_MS: Final = (30_000, 300_000, 1_800_000, 10_800_000)
@@ -36,10 +35,10 @@ class AnswerIn(Inbound):
     """One item of {results:[…]}. `status` is a word as in receipts, or `NOTFOUND`."""
 
     ref: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    carrier_id: Id | None = None
+    carrier_id: OptionalId = None
     status: Word
-    code: Word = ""
-    at: datetime | None = None
+    code: Code = ""
+    at: At = None
 
 
 def read_answers(refs: Sequence[str], body: bytes, connector: str, *, final: bool) -> list[Known]:

@@ -33,6 +33,9 @@ RETRYABLE = frozenset({Cause.TRANSIENT, Cause.FLOW, Cause.FREQUENCY, Cause.QUIET
 
 _HEX = re.compile(r"[0-9A-Fa-f-]+")
 
+MOST_WORD = 64
+OLDEST = 2000
+"""A year before which no report was made; unset clocks say 1970, and unset times of some languages the year 1."""
 MOST_TEXT = 4_000
 """Characters of a reply that are kept; what somebody means is read from its first few hundred."""
 
@@ -49,10 +52,22 @@ def _cut(value: Any) -> Any:
     return value[:MOST_TEXT] if isinstance(value, str) else value
 
 
-Word = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64)]
+def _short(value: Any) -> Any:
+    return value.strip()[:MOST_WORD] if isinstance(value, str) else value
+
+
+def _or_blank(value: Any) -> Any:
+    return "" if value is None else _short(value)
+
+
+Word = Annotated[str, BeforeValidator(_short)]
+"""What a carrier says at length is cut: no words of its own may cost its report."""
+Code = Annotated[str, BeforeValidator(_or_blank)]
 Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
 At = Annotated[datetime | None, WrapValidator(_or_none)]
-Ref = Annotated[Word | None, WrapValidator(_or_none)]
+Ref = Annotated[
+    Annotated[str, StringConstraints(strip_whitespace=True, max_length=MOST_WORD)] | None, WrapValidator(_or_none)
+]
 Part = Annotated[int | None, WrapValidator(_or_none)]
 OptionalId = Annotated[Id | None, WrapValidator(_or_none)]
 
@@ -69,7 +84,7 @@ class ReceiptIn(Inbound):
     carrier_id: Id
     ref: Ref = None
     status: Word
-    code: Word = ""
+    code: Code = ""
     at: At = None
     part: Part = None
 
@@ -152,8 +167,10 @@ def fold_id(given: str) -> str:
 
 
 def unix_ms(at: datetime | None) -> int | None:
-    """A carrier's time; none where it has no zone, for then it says nothing certain."""
-    return int(at.timestamp() * 1000) if at is not None and at.tzinfo is not None else None
+    """A carrier's time; none where it has no zone, for then it says nothing certain, or was never set."""
+    if at is None or at.tzinfo is None or at.year < OLDEST:
+        return None
+    return int(at.timestamp() * 1000)
 
 
 def normalise(carrier: str, body: ReceiptsIn, received_at_ms: int, connector: str | None = None) -> list[Receipt]:

@@ -10,10 +10,13 @@ from gateway.contract.consent import State
 from gateway.contract.decision import Class, Reason, Status
 from gateway.contract.ids import new_id, subject_of
 from gateway.contract.wire import Accepted, Record, Reply
+from gateway.records import settlement
 from gateway.rules.pack import load
 from gateway.rules.replies import Meaning, Read
+from gateway.settle.abreast import MOST_S, Abreast, NotYetError
 from gateway.settle.ending import Scope, event_of
 from gateway.settle.taken import Taken
+from gateway.stream import Reader
 from tests.integration.settle_world import ACME, PEPPER, World, a_world, accepted, now
 
 pytestmark = pytest.mark.integration
@@ -76,6 +79,30 @@ async def test_a_refusal_waits_for_the_message_that_it_answers(world: World) -> 
     await world.guard.block(subject_of(PEPPER, to), ["acme"], said.token)
     async with world.settling(flush_s=1.5):
         assert opted_out(await settled(world, to, said, n=1)) == {"acme/transaction.order"}
+
+
+async def test_it_waits_no_longer_than_it_must_and_then_knows_nothing(world: World) -> None:
+    """Settlement that stands still holds refusals up once, for as long as it may; then they end everything."""
+    reader = Reader(world.bootstrap, [world.names.messages(Class.TRANSACTIONAL)], world.names, "test")
+    late, seconds = notice(number(), "transaction.order", now() - 5_000), [0.0]
+    abreast = Abreast(reader, world.names, "nobody", monotonic=lambda: seconds[0])
+    await write(world, late)
+    async with world.pool.acquire() as conn:
+        for at in (0.0, MOST_S - 1):
+            seconds[0] = at
+            with pytest.raises(NotYetError):
+                await abreast.of(conn, now() + 5_000)
+        seconds[0] = MOST_S
+        assert not await abreast.of(conn, now() + 5_000)
+        ends = await reader.since(now() + 5_000, [world.names.messages(cls) for cls in Class])
+        assert ends is not None
+        told = {(world.names.label(place.topic), place.partition): end for place, end in ends.items()}
+        await settlement.begin_offsets(conn, "nobody", told)
+        assert await abreast.of(conn, now() + 5_000)
+        await write(world, late)
+        with pytest.raises(NotYetError):
+            await abreast.of(conn, now() + 5_000)
+    await reader.stop()
 
 
 async def test_a_refusal_is_not_about_what_was_sent_after_it(world: World) -> None:

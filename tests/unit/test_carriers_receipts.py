@@ -147,6 +147,21 @@ def test_a_long_text_or_id_costs_no_refusal() -> None:
 
 @pytest.mark.parametrize("odd", ODD)
 def test_what_can_be_done_without_costs_no_receipt(odd: object) -> None:
-    one = {"carrier_id": "1", "status": "DELIVRD", "at": odd, "part": "one of two", "ref": "r" * 65}
+    one = {"carrier_id": "1", "status": "DELIVRD", "at": odd, "part": "one of two", "ref": "r" * 65, "code": None}
     (receipt,) = normalise("http", ReceiptsIn.model_validate({"receipts": [one]}), 1_000)
-    assert (receipt.status, receipt.ref, receipt.part) == (Status.DELIVERED, None, None)
+    assert (receipt.status, receipt.ref, receipt.part, receipt.raw_code) == (Status.DELIVERED, None, None, "")
+
+
+def test_a_carriers_long_words_are_cut_and_known_ones_known() -> None:
+    long = {"carrier_id": "1", "status": " UNDELIV ", "code": "the handset was not reached in time " * 3}
+    (receipt,) = normalise("http", ReceiptsIn.model_validate({"receipts": [long]}), 1_000)
+    assert (receipt.status, receipt.cause, len(receipt.raw_code)) == (Status.UNDELIVERED, Cause.OTHER, 64)
+    wordy = {"carrier_id": "1", "status": "message was delivered to the handset of the subscriber, finally, at night"}
+    assert normalise("http", ReceiptsIn.model_validate({"receipts": [wordy]}), 1_000)[0].status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_time_that_was_never_set_is_the_time_of_receipt(at: str) -> None:
+    """Settlement has no row for such a time: the report would be a dead letter."""
+    one = {"carrier_id": "1", "status": "DELIVRD", "at": at}
+    assert normalise("http", ReceiptsIn.model_validate({"receipts": [one]}), 1_000)[0].at == 1_000
