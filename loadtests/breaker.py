@@ -81,8 +81,8 @@ def runs(lines: Lines, rate: float, n: int, *, size: int = CAMPAIGN, delay: floa
     return [run(lines, random.Random(f"{seed}/{one}"), rate, size=size, delay=delay) for one in range(n)]
 
 
-HOURS_DAY, HOURS_MONTH, HOURS_YEAR = 25, 31 * 24, 365 * 24
-"""The evaluator's windows are of whole hours and days: at their widest."""
+HOURS_DAY, HOURS_MONTH, HOURS_YEAR = 24, 30 * 24, 365 * 24
+"""A year is walked by the hour; the evaluator's windows, which roll by the minute, are these long."""
 
 
 def year(lines: Lines, rng: random.Random, rate: float, a_day: int) -> int:

@@ -15,7 +15,7 @@ from gateway.records import breakers, health, refusals, registry, weighing
 from gateway.records.connection import Connection
 from gateway.records.health import Totals, Where
 from gateway.records.spans import HOUR
-from gateway.rules.breaker import Counts, Level, Line, in_force, strictest
+from gateway.rules.breaker import Counts, Level, Line, Verdict, in_force, strictest
 from gateway.rules.pack import Pack
 
 FRESH_S = 1.6
@@ -42,6 +42,10 @@ class Weighed(NamedTuple):
     """The Unix minutes from which scopes are counted that a person let go on."""
     standing: Standing
     senders: dict[str, Sender]
+
+    def judged(self, scope: str, packs: Mapping[str, Pack]) -> Verdict:
+        """The verdict on a scope now."""
+        return strictest(in_force(self.senders.values(), packs)(scope), scope, self.scopes.get(scope, Counts()))[0]
 
 
 class Board(NamedTuple):
@@ -82,18 +86,19 @@ class Live:
 
     async def board(self) -> Board:
         """The overview."""
-        weighed = await self._weighed()
+        weighed = await self.weighed()
         board: Board = await self._fresh("board", lambda conn: _board(conn, weighed))
         return board
 
     async def part(self, kind: str, name: str) -> Part:
         """A sender's or a campaign's page."""
-        weighed = await self._weighed()
+        weighed = await self.weighed()
         packs = self._desk.packs
         part: Part = await self._fresh(f"{kind}:{name}", lambda conn: _part(conn, weighed, packs, f"{kind}:{name}"))
         return part
 
-    async def _weighed(self) -> Weighed:
+    async def weighed(self) -> Weighed:
+        """What every breaker weighs."""
         found: Weighed = await self._fresh("weighed", self._weigh)
         return found
 

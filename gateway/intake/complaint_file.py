@@ -18,7 +18,8 @@ from gateway.ledger.appender import LedgerUnavailable
 from gateway.records.connection import AWAY
 from gateway.rules.complaint_file import Bad, File, Line
 
-BATCH = 500
+BATCH = 250
+"""Small enough that what several of them append together is answered in time by a busy ledger too."""
 MOST_TOLD = 100
 """Rejected lines that are told; of the others only the number is."""
 

@@ -10,6 +10,7 @@ came, so an edge is read once a minute; complaints still come about what was sen
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ from gateway.telemetry import logger
 log = logger("records")
 
 ANEW_S = 30.0
+EDGES_S = 1.5
+FLOORED_S = 1.5
+"""How long a look waits for each of the two: what it has by then is judged, and what is missing the next time."""
 MINUTE_MS = 60_000
 _NAMED = "SELECT o.sender, o.campaign, o.port, o.list_source, b.month, b.what, sum(b.n)::bigint AS n FROM ("
 _JOINED = ") b JOIN message_origins o ON o.id = b.origin GROUP BY 1, 2, 3, 4, 5, 6"
@@ -121,11 +125,16 @@ class Counting:
         return found
 
     async def _edges(self, conn: Connection, now: int) -> _Sums:
-        """What was delivered at the windows' beginnings; where it cannot be read in time, as it was read last."""
+        """What was delivered at the windows' beginnings; where it cannot be read in time, as it was read last.
+
+        Without it rates look higher: a scope stops too soon rather than too late. It is read again the next minute.
+        """
         if self._edge[0] != now:
             try:
-                self._edge = now, await _summed(conn, _EDGES, now)
+                async with asyncio.timeout(EDGES_S):
+                    self._edge = now, await _summed(conn, _EDGES, now)
             except (TimeoutError, QueryCanceledError) as fault:
+                self._edge = now, self._edge[1]
                 log.warning("breaker_uncounted", scopes=0, error=type(fault).__name__)
         return self._edge[1]
 
@@ -144,8 +153,9 @@ class Counting:
         }
         anew = {scope: what for scope, what in seen.items() if scope not in self._known}
         try:
-            for scope, what in anew.items():
-                self._known[scope] = (what, at, await _since(conn, scope, now, what.floor, whole[scope]))
+            async with asyncio.timeout(FLOORED_S):
+                for scope, what in anew.items():
+                    self._known[scope] = (what, at, await _since(conn, scope, now, what.floor, whole[scope]))
         except (TimeoutError, QueryCanceledError) as fault:  # these wait for the next look, all others do not
             log.warning("breaker_uncounted", scopes=len(anew), error=type(fault).__name__)
         return {scope: counts for scope, (_, _, counts) in self._known.items()}

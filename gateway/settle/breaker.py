@@ -31,7 +31,7 @@ from gateway.records.breakers import Act
 from gateway.records.connection import AWAY, Connection
 from gateway.records.health import Dimension
 from gateway.records.weighing import MINUTE_MS
-from gateway.rules.breaker import KINDS, WITHIN_MINUTES, Verdict, in_force, strictest
+from gateway.rules.breaker import KINDS, WITHIN_MINUTES, Counts, Verdict, in_force, strictest
 from gateway.rules.pack import Pack
 from gateway.telemetry import BREAKER_LOOKS, BREAKER_OPENS, BREAKERS, logger
 
@@ -42,6 +42,8 @@ STANDBY_S = 1.0
 AGAIN_S = 1.0
 DEADLINE_S = 4.0
 LOOK_S = 20.0
+NAMING_S = 1.0
+"""How long all the stops of one look may wait for what is to be cleaned first."""
 AT_ONCE = 100
 WARN_AT_ONCE = 50
 _SHOWN = (*KINDS, "class", "all")
@@ -69,6 +71,7 @@ class Evaluator:
     ) -> None:
         self._pool, self._appender, self._packs, self._known, self._clock = pool, appender, packs, known, clock
         self._counting = weighing.Counting()
+        self._naming_until = 0.0
 
     async def run(self) -> None:
         """For ever; outages are waited out, and another's tenure too."""
@@ -112,9 +115,10 @@ class Evaluator:
         judged = {
             scope: strictest(lines(scope), scope, counts)
             for scope, counts in counted.items()
-            if not _stopped(standing, scope)
+            if not (_stopped(standing, scope) or _foreign(known, scope, counts))
         }
         done = Look([], [])
+        self._naming_until = asyncio.get_running_loop().time() + NAMING_S
         for scope, (verdict, _) in sorted(judged.items(), key=lambda one: -one[1][0].share):  # the worst first
             if verdict.level == "open":
                 seen = standing[scope].changed_at if scope in standing else None
@@ -141,7 +145,7 @@ class Evaluator:
         named = {}
         for by in ("campaign", "list_source"):
             if not scope.startswith(f"{by}:"):
-                named[by] = await _named(conn, scope, cast("Any", by), since, now + WITHIN_MINUTES["24h"])
+                named[by] = await self._named(conn, scope, cast("Any", by), since, now + WITHIN_MINUTES["24h"])
         figures = near.figures() | {"clean": named}
         alert = Alert(
             key=f"breaker.open/{scope}",
@@ -157,6 +161,15 @@ class Evaluator:
             BREAKER_OPENS.add(1, kind, counts)
             log.warning("breaker_opened", kind=kind, line=near.line.name, n=near.n, delivered=near.delivered)
         return act
+
+    async def _named(self, conn: Connection, scope: str, by: Dimension, since: int, until: int) -> list[dict[str, Any]]:
+        """What to clean first. It only helps whoever is woken: the stops of a look wait for it a moment, no longer."""
+        try:
+            async with asyncio.timeout_at(self._naming_until):
+                return [one._asdict() for one in await breakers.worst(conn, scope, by, since, until)]
+        except (TimeoutError, QueryCanceledError) as fault:
+            log.warning("breaker_names_nothing", error=type(fault).__name__)
+            return []
 
     async def _warn(self, conn: Connection, scope: str, verdict: Verdict) -> None:
         figures = verdict.nearest.figures() if verdict.nearest else {}
@@ -195,15 +208,6 @@ class Evaluator:
         return len(acts)
 
 
-async def _named(conn: Connection, scope: str, by: Dimension, since: int, until: int) -> list[dict[str, Any]]:
-    """What to clean first. It only helps whoever is woken: where it takes too long, the stop does not wait for it."""
-    try:
-        return [one._asdict() for one in await breakers.worst(conn, scope, by, since, until)]
-    except (TimeoutError, QueryCanceledError) as fault:
-        log.warning("breaker_names_nothing", error=type(fault).__name__)
-        return []
-
-
 def event_of(act: Act) -> Event:
     """An act as the ledger has it."""
     data: dict[str, Any] = {"scope": act.scope, "open": act.is_open, "person": act.acted_by, "why": act.reason}
@@ -224,6 +228,14 @@ def event_of(act: Act) -> Event:
 def _stopped(standing: Mapping[str, registry.Breaker], scope: str) -> bool:
     """Whether it is stopped whole already, alone or with everybody's of its name: there is nothing to judge."""
     return any(one in standing and standing[one].position == "open" for one in (scope, whoever(scope) or scope))
+
+
+def _foreign(known: Registry | None, scope: str, counts: Counts) -> bool:
+    """Whether it is a port that nobody of ours has or had: files of complaints name all sorts, and nobody is woken."""
+    if known is None or not scope.startswith("port:") or counts.month.delivered:
+        return False
+    port = scope.partition(":")[2]
+    return not any(port in (one.service_port, one.marketing_port) for one in known.senders)
 
 
 def _to_clean(scope: str, named: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

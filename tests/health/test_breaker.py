@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from gateway.contract.decision import Class
 from gateway.contract.health import Act, Alert, Signal, key_of
+from gateway.contract.registry import Registry, Sender
 from gateway.contract.wire import Accepted
 from gateway.deliver import unparking
 from gateway.guard.cfg import Cfg
@@ -342,13 +343,15 @@ async def test_a_scope_is_stopped_though_nobody_can_say_in_time_what_to_clean(
 ) -> None:
     await world.delivered(6_000)
     await world.complained(60)
-    hurried = await asyncpg.connect(database_url, command_timeout=0.3)
+    own = await asyncpg.connect(database_url, command_timeout=5)
     try:
         async with pool.acquire() as conn, conn.transaction():
-            await conn.execute("LOCK TABLE outcome_minutes")  # only what names the lists reads it
-            assert world.scope in (await evaluator.look(hurried)).opened
+            await conn.execute("LOCK TABLE outcome_minutes")  # what names the lists reads it, and the windows' edges
+            began = time.monotonic()
+            assert world.scopes <= set((await evaluator.look(own)).opened)
+            assert time.monotonic() - began < 5
     finally:
-        await hurried.close()
+        await own.close()
     assert [one["detail"]["clean"]["list_source"] for one in await world.alerts("breaker.open")] == [[]]
 
 
@@ -467,6 +470,25 @@ async def test_what_regulators_and_carriers_bring_counts_for_the_port_it_names(
     assert (await look(pool, evaluator)).opened == [f"port:{port}"]
     (alert,) = await world.alerts("breaker.open", f"port:{port}")
     assert "10 confirmed complaints of 900 delivered in 30d: the line is 10 before" in alert["summary"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_port_that_is_nobodys_of_ours_wakes_nobody(pool: Any, appender: Appender, world: World) -> None:
+    at, ours = now_ms(), f"1069{world.name[1:]}"
+    known = Registry(
+        lanes=16, clients=(), senders=(Sender(id="x", signature="X", service_port="1", marketing_port=ours),)
+    )
+    for port in ("95555", ours):
+        rows = [(uuid.uuid4(), port, at, at // 60_000) for _ in range(12)]
+        await pool.executemany(
+            "INSERT INTO complaints (id, source, port, at, received_at, match, minute, scope, due_at) "
+            "VALUES ($1, '12321', $2, $3, $3, 'unmatched', $4, '*', 0)",
+            rows,
+        )
+    own = Evaluator(pool, appender, {"cn": load("cn")}, lambda: known, now_ms)
+    opened = (await look(pool, own)).opened
+    assert f"port:{ours}" in opened
+    assert "port:95555" not in opened
 
 
 # --- a trickle, in every process the same --------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 import asyncio
 import csv
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +98,49 @@ def test_a_file_is_imported_its_bad_lines_are_put_aside_and_again_changes_nothin
         return taken.duplicate and await at.one(events, taken.subject) == 1
 
     assert within(by_json)
+
+
+WHOLE = """
+SELECT count(*) AS cases,
+    count(*) FILTER (WHERE EXISTS (SELECT FROM subject_suppressions s WHERE s.subject = c.subject)) AS stopped,
+    count(*) FILTER (WHERE EXISTS (SELECT FROM signals s WHERE s.subject = c.subject AND s.signal = 1)) AS counted,
+    (SELECT count(*) FROM case_acts a JOIN complaints k ON k.id = a.complaint WHERE k.port = '10690003') AS acts
+FROM complaints c WHERE c.port = '10690003'
+"""
+
+
+def test_an_import_that_is_killed_leaves_no_case_without_its_suppression_and_is_completed(
+    env: dict[str, str], within: Within, tmp_path: Path
+) -> None:
+    n, file = 3_000, tmp_path / "killed.csv"
+    at = WHEN.astimezone(tz=None).isoformat()
+    lines = (f"K{one},1371234{one:04},10690003,{at},骚扰" for one in range(n))
+    file.write_text("\n".join([HEAD, *lines]), encoding="utf-8")
+    words = ["complaints", "import", str(file), "--mapping", "12321", "--by", "Li Lei"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *words], env=os.environ | env, stdout=subprocess.DEVNULL
+    )
+
+    async def killed(at: World) -> tuple[Any, ...]:
+        while await at.one("SELECT count(*) FROM complaints WHERE port = '10690003'") < 250:
+            assert running.poll() is None, "it ended before it could be killed"
+            await asyncio.sleep(0.01)
+        running.kill()
+        running.wait()
+        return (await at.rows(WHOLE))[0]
+
+    cases_, *rest = within(killed)
+    assert 250 <= cases_ < n
+    assert rest == [cases_] * 3
+    status, out, said = types(env, *words[1:])
+    assert (status, said) == (0, "")
+    assert f"{n:,} lines: {n - cases_:,} recorded, {cases_:,} known already" in out
+
+    async def whole(at: World) -> tuple[Any, ...]:
+        events = "SELECT count(*) FROM consent_events e JOIN complaints c USING (subject) WHERE c.port = '10690003'"
+        return (*(await at.rows(WHOLE))[0], await at.one(events))
+
+    assert within(whole) == (n,) * 5
 
 
 def test_what_is_no_file_is_said_in_one_line(env: dict[str, str], tmp_path: Path) -> None:

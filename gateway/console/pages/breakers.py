@@ -13,7 +13,7 @@ from nicegui import ui
 
 from gateway.console import measures, pieces, telling
 from gateway.console.frame import Declined, Page, View
-from gateway.console.live import Standing
+from gateway.console.live import Standing, Weighed
 from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.registry import SCOPE, SCOPE_FORMS
@@ -40,12 +40,13 @@ async def show(view: View) -> None:
         async with view.desk.pool.acquire(timeout=registry.TIMEOUT_S) as connection:
             found = await registry.breakers(connection)
             standing = Standing({one.scope: one for one in found}, await breakers.warned(connection))
+        weighed = await view.live.weighed()
         stopped = sorted((one for one in found if one.is_open), key=lambda one: one.scope)
         closed = sorted((one for one in found if not one.is_open), key=lambda one: one.changed_at, reverse=True)
         warned = sorted(scope for scope in standing.warned if scope not in standing.breakers)
-        rows = [_row(view, standing, one) for one in stopped]
-        rows += [_warned(view, standing, scope) for scope in warned]
-        rows += [_row(view, standing, one) for one in closed]
+        rows = [_row(view, weighed, standing, one) for one in stopped]
+        rows += [_warned(view, weighed, standing, scope) for scope in warned]
+        rows += [_row(view, weighed, standing, one) for one in closed]
         if rows != table.rows:
             table.rows = rows
         table.set_visibility(bool(rows))
@@ -80,7 +81,7 @@ def _table(view: View) -> ui.table:
     return table
 
 
-def _row(view: View, standing: Standing, one: registry.Breaker) -> dict[str, Any]:
+def _row(view: View, weighed: Weighed, standing: Standing, one: registry.Breaker) -> dict[str, Any]:
     said, tone = measures.state(view, standing, one.scope)
     itself = one.changed_by == telling.SYSTEM
     return {
@@ -89,7 +90,7 @@ def _row(view: View, standing: Standing, one: registry.Breaker) -> dict[str, Any
         "open": one.is_open,
         "state": said,
         "tone": tone,
-        "figures": telling.counted(view, one.figures) if one.is_open else "",
+        "figures": telling.counted(view, one.figures) if one.position == "open" else _now(view, weighed, one.scope),
         "by": telling.who(view, one.changed_by),
         "reason": telling.lines(view, one.figures) if itself and one.figures else one.reason,
         "at": view.time(one.changed_at),
@@ -97,7 +98,13 @@ def _row(view: View, standing: Standing, one: registry.Breaker) -> dict[str, Any
     }
 
 
-def _warned(view: View, standing: Standing, scope: str) -> dict[str, Any]:
+def _now(view: View, weighed: Weighed, scope: str) -> str:
+    """What is weighed since it was let go on, where that comes to anything."""
+    near = weighed.judged(scope, view.desk.packs).nearest if scope in weighed.scopes else None
+    return "" if near is None else telling.counted(view, near.figures())
+
+
+def _warned(view: View, weighed: Weighed, standing: Standing, scope: str) -> dict[str, Any]:
     since, counted = standing.warned[scope]
     said, tone = measures.state(view, standing, scope)
     return {
@@ -106,7 +113,7 @@ def _warned(view: View, standing: Standing, scope: str) -> dict[str, Any]:
         "open": False,
         "state": said,
         "tone": tone,
-        "figures": telling.counted(view, counted),
+        "figures": _now(view, weighed, scope) or telling.counted(view, counted),
         "by": "–",
         "reason": "–",
         "at": view.time(since),
