@@ -1,5 +1,7 @@
 """A storm: messages and opt-outs at a steady pace while processes and parts are killed, frozen, cut off and emptied.
 
+Some messages are for later and some the carrier takes only when they come again, so that holds and retries are in it.
+
 Everything follows from a seed, but for what the machine does with time. The callers do what callers should: they give
 each message a key and repeat it until it has an answer. What is kept of their answers is held against what reached the
 carrier and what the gateway says became of each message (`reconcile`).
@@ -19,6 +21,7 @@ import httpx
 import psutil
 import redis.asyncio as redis
 from gateway_rig import Gateway, numbers
+from gateway_rig import at as moment
 from http_carrier import KEY, Carrier
 
 from gateway.contract.ids import subject_of
@@ -29,6 +32,10 @@ CALLERS = 6
 PER_PERSON = 8
 """Messages for each person on average; some come to more than the ten that a day allows."""
 MOST_A_DAY = 10
+LATER = 10
+"""One message in so many is for a few seconds later: held, released, admitted again."""
+PUT_OFF = 25
+"""One in so many is not taken when it first comes to the carrier: held, and tried again."""
 AGAIN_S = 0.25
 FINAL = {"delivered", "undelivered", "expired", "rejected", "cancelled", "unknown"}
 UNSENT = {"expired", "rejected", "cancelled"}
@@ -75,6 +82,7 @@ class Storm:
     async def run(self) -> None:
         """Prepare, then everything at once."""
         await self.gate.orders(self.people)
+        self.carrier.putting_off = PUT_OFF
         seconds = len(self.faults) * self.pace_s
         self._began = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -95,6 +103,7 @@ class Storm:
 
     def _message(self, n: int) -> dict[str, Any]:
         to = self.people[self.dice.randrange(len(self.people))]
+        later = {"not_before": moment(seconds=1 + 5 * self.dice.random())} if n % LATER == 0 else {}
         return {
             "to": to,
             "sender": "acme",
@@ -102,6 +111,7 @@ class Storm:
             "text": f"您的订单{self.seed}-{n}已发货",
             "client_ref": self.ref,
             "idempotency_key": f"{self.ref}-{n}",
+            **later,
         }
 
     async def _answered(self, http: httpx.AsyncClient, wanted: list[dict[str, Any]]) -> None:

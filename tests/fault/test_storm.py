@@ -81,6 +81,7 @@ async def test_a_storm_loses_nothing_doubles_nothing_and_stops_for_whoever_leave
     print(f"seed {seed}: {found}; {len(storm.replied):,} left by a reply, {len(unanswered)} not answered exactly once")
     assert found.good, found
     assert not unanswered
+    assert there.put_off, "nothing was tried again"
     assert found.accepted + sum(found.refused.values()) == MESSAGES
 
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import socket
 import time
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -40,6 +41,9 @@ class Carrier:
     """Whether its answers to submits get lost: it has the messages, and nobody hears so."""
     deaf: bool = False
     """Whether submits get lost before it has them."""
+    putting_off: int = 0
+    """One message in so many it does not take when it first comes, for a cause that passes."""
+    put_off: set[str] = field(default_factory=set)
     asking: str = ""
     """What it answers a query with instead of what it knows: an HTTP status, or a body that nobody can read."""
     asked: list[list[str]] = field(default_factory=list)
@@ -77,6 +81,9 @@ class Carrier:
             return
         results = []
         for message in json.loads(body)["messages"]:
+            if self._puts_off(message["ref"]):
+                results.append({"ref": message["ref"], "code": "MK:0010"})
+                continue
             carrier_id = f"C-{next(self._ids):08x}"
             self.submits.append({**message, "carrier_id": carrier_id})
             self.times.append(time.monotonic())
@@ -87,6 +94,12 @@ class Carrier:
             await asyncio.sleep(self.answer_s)
         await self._labour(len(results))
         await _answer(send, 500 if self.losing else 200, json.dumps({"results": results}).encode())
+
+    def _puts_off(self, ref: str) -> bool:
+        chosen = self.putting_off and zlib.crc32(ref.encode()) % self.putting_off == 0 and ref not in self.put_off
+        if chosen:
+            self.put_off.add(ref)
+        return bool(chosen)
 
     async def _labour(self, messages: int) -> None:
         """As long as these messages take behind those before them; less where the pace is mended meanwhile."""
