@@ -6,6 +6,7 @@ even of a share, is recorded first, so that nothing is ever resumed without a na
 A crash between the two leaves the scope stopped. A client sees what concerns its own senders (`scopes`).
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,8 @@ Asking = Annotated[Caller, need("operate")]
 Scope = Annotated[str, Path(pattern=SCOPE, examples=["sender:acme"])]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 CONNECT_S = 1.0
+MOST_JUDGED = 20
+"""Scopes of a list that are counted anew: a few milliseconds each, of which there are hardly ever more."""
 
 
 class Act(Strict):
@@ -51,6 +54,16 @@ class TrickleAct(Act):
 Position = Literal["open", "trickle", "closed"]
 
 
+class PressureView(BaseModel):
+    """How near a scope is to its nearest line now, counted from when a person let it go on."""
+
+    level: Literal["ok", "warn", "open"]
+    share: float
+    """1 is the line."""
+    reason: str
+    figures: dict[str, Any] | None
+
+
 class BreakerView(BaseModel):
     """A breaker's standing position and the last act on it."""
 
@@ -67,16 +80,8 @@ class BreakerView(BaseModel):
     """When it was stopped, now or the last time."""
     figures: dict[str, Any] | None
     """Where it opened by itself: what was counted, the line, and what to clean."""
-
-
-class PressureView(BaseModel):
-    """How near a scope is to its nearest line now, counted from when a person let it go on."""
-
-    level: Literal["ok", "warn", "open"]
-    share: float
-    """1 is the line."""
-    reason: str
-    figures: dict[str, Any] | None
+    now: PressureView | None = None
+    """In a list, where it trickles: what came since, as the evaluator judges it."""
 
 
 class ScopeView(BaseModel):
@@ -94,6 +99,9 @@ class WarningView(BaseModel):
     scope: str
     since: datetime
     figures: dict[str, Any]
+    """As it warned."""
+    now: PressureView | None = None
+    """As the evaluator judges it now; of the first twenty that are looked at."""
 
 
 class Breakers(BaseModel):
@@ -130,12 +138,16 @@ async def breakers(caller: Annotated[Caller, need("read")]) -> Breakers:
     async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         standing, warned = await registry.breakers(connection), await records.warned(connection)
         seen = await scopes.visible(caller, connection, {*warned, *(row.scope for row in standing)})
+        watched = [*sorted(warned), *(row.scope for row in standing if row.position == "trickle")]
+        judged = [scope for scope in watched if scope in seen and scope.partition(":")[0] in KINDS][:MOST_JUDGED]
+        near = {scope: await _near(caller, connection, scope, standing) for scope in judged}
     warnings = [
-        WarningView(scope=scope, since=at, figures=figures)
+        WarningView(scope=scope, since=at, figures=figures, now=near.get(scope))
         for scope, (at, figures) in sorted(warned.items())
         if scope in seen
     ]
-    return Breakers(breakers=[_view(caller, row) for row in standing if row.scope in seen], warnings=warnings)
+    rows = [_view(caller, row, near.get(row.scope)) for row in standing if row.scope in seen]
+    return Breakers(breakers=rows, warnings=warnings)
 
 
 @router.get("/v1/breakers/{scope:path}/acts")
@@ -159,20 +171,14 @@ async def breaker_acts(
 @router.get("/v1/breakers/{scope:path}")
 async def breaker(caller: Annotated[Caller, need("read")], scope: Scope) -> ScopeView:
     """One scope: its breaker, and how near it is to its line; for whoever watches a trickle before closing."""
-    now, gate = acts.now_ms() // MINUTE_MS, caller.gate
-    senders = gate.cfg.registry.senders if gate.cfg.registry else ()
-    async with gate.pool.acquire(timeout=CONNECT_S) as connection:
+    async with caller.gate.pool.acquire(timeout=CONNECT_S) as connection:
         await _check_visible(caller, connection, scope)
         moved = await registry.breakers(connection)
         standing = next((one for one in moved if one.scope == scope), None)
         view = None if standing is None else _view(caller, standing)
         if scope.partition(":")[0] not in KINDS:
             return ScopeView(scope=scope, breaker=view, now=None)
-        counts = await counts_of(connection, scope, now, floors(moved), {one.id for one in senders})
-    verdict, _ = strictest(in_force(senders, gate.packs)(scope), scope, counts)
-    figures = verdict.nearest and verdict.nearest.figures()
-    near = PressureView(level=verdict.level, share=round(verdict.share, 3), reason=verdict.reason, figures=figures)
-    return ScopeView(scope=scope, breaker=view, now=near)
+        return ScopeView(scope=scope, breaker=view, now=await _near(caller, connection, scope, moved))
 
 
 @router.post("/v1/breakers/{scope:path}/open")
@@ -204,9 +210,19 @@ async def _move(caller: Caller, scope: str, act: Act, *, is_open: bool, permille
     return next(_view(caller, row) for row in rows if row.scope == scope)
 
 
-def _view(caller: Caller, row: registry.Breaker) -> BreakerView:
+async def _near(caller: Caller, connection: Connection, scope: str, moved: Sequence[registry.Breaker]) -> PressureView:
+    """How a scope is judged now."""
+    gate, now = caller.gate, acts.now_ms() // MINUTE_MS
+    senders = gate.cfg.registry.senders if gate.cfg.registry else ()
+    counts = await counts_of(connection, scope, now, floors(moved), {one.id for one in senders})
+    verdict, _ = strictest(in_force(senders, gate.packs)(scope), scope, counts)
+    figures = verdict.nearest and verdict.nearest.figures()
+    return PressureView(level=verdict.level, share=round(verdict.share, 3), reason=verdict.reason, figures=figures)
+
+
+def _view(caller: Caller, row: registry.Breaker, now: PressureView | None = None) -> BreakerView:
     figures = scopes.told(caller, row.scope, row.figures)
-    return BreakerView(**{**row._asdict(), "position": row.position, "figures": figures})
+    return BreakerView(**{**row._asdict(), "position": row.position, "figures": figures, "now": now})
 
 
 async def _check_visible(caller: Caller, connection: Connection, scope: str) -> None:

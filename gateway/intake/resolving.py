@@ -18,6 +18,7 @@ from gateway.contract.consent import Event, EventKind
 from gateway.contract.decision import Reason
 from gateway.intake.complaints import CONNECT_S, EVERYBODY, Means, bound, owner_of, port_of, worded
 from gateway.ledger import events
+from gateway.ledger.keys import KeyMismatchError
 from gateway.records import cases, complaints, contents
 from gateway.records.cases import Case, CaseStateError, NoCaseError
 from gateway.records.complaints import Asked
@@ -40,15 +41,23 @@ async def rematch(means: Means, now_ms: int, after: str | None = None) -> tuple[
         words = {case: await cases.words(connection, case) for case in of}
     decided = 0
     for row in rows:
-        if (sealed := words.get(row.id)) is None:
+        said = _said(means, row.id, words.get(row.id))
+        if said is None:
             continue
-        said = orjson.loads(means.appender.keys.open_case(sealed, bound(row.id)))["text"]
         verdict = match(row.port, row.at, said, worded(of[row.id], texts))
         if verdict.verdict is Matching.MATCHED and verdict.best is not None:
             with suppress(NoCaseError, CaseStateError):  # somebody was there first
                 await resolve(means, row.id, verdict.best.id, BY_ITSELF, BY_ITSELF, now_ms, undecided=True)
                 decided += 1
     return decided, rows[-1].id if len(rows) == MOST_AGAIN else None
+
+
+def _said(means: Means, case: str, sealed: bytes | None) -> str | None:
+    """A complaint's words; none where they are gone or do not open, which must not keep others waiting."""
+    try:
+        return None if sealed is None else str(orjson.loads(means.appender.keys.open_case(sealed, bound(case)))["text"])
+    except KeyMismatchError:
+        return None
 
 
 async def resolve(

@@ -77,9 +77,9 @@ class Cases:
         async with self._pool.acquire() as conn:
             CASES_OVERDUE.set(await figures.late(conn, self._clock()))
         await self.figures_missing()
-        await self.rematch()
         while await self.tell() == PAGE:
             pass
+        await self.rematch()
 
     async def rematch(self) -> int:
         """Match what nothing matched when it came, its message's row being late; how many found theirs."""

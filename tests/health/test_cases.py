@@ -230,6 +230,11 @@ async def test_a_complaint_that_came_before_its_messages_row_finds_it_when_that_
     assert (taken.match, unclear.match) == (Matching.UNMATCHED, Matching.UNMATCHED)
     looking = Cases(at.pool, at.appender, ZONE, (), lambda: NOW, lambda: at.means)
     assert await looking.rematch() == 0
+    third = at.number()
+    (damaged,) = await at.take(told(third))
+    await at.sent(third, HOUR, campaign="lagged")
+    async with at.pool.acquire() as conn:  # which must not keep the others waiting
+        await conn.execute("UPDATE complaints SET sealed = decode(repeat('00', 40), 'hex') WHERE id = $1", damaged.id)
     meant = await at.sent(who, 2 * HOUR, campaign="lagged", text=SALE)
     for hours in (2, 4):  # which of them, a person decides
         await at.sent(other, hours * HOUR, campaign="lagged")

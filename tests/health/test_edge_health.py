@@ -185,6 +185,25 @@ async def test_breakers_and_cleansings_of_others_are_not_seen(edge: Running) -> 
     assert await breakers_kept(edge, "campaign:b") == found
 
 
+async def test_the_list_says_how_what_trickles_and_warns_is_judged_now(edge: Running) -> None:
+    async with edge.gate.pool.acquire() as conn:
+        for scope in ("campaign:acme/may", "campaign:acme/june"):
+            await registry.set_breaker(conn, scope, is_open=True, by="assent", reason="r", figures={"n": 1})
+        await registry.set_breaker(conn, "campaign:acme/may", is_open=True, by="Li Lei", reason="r", permille=10)
+        await conn.execute("UPDATE breakers SET changed_at = changed_at - interval '1 hour' WHERE permille IS NOT NULL")
+        await conn.execute("INSERT INTO breaker_warnings (scope, figures) VALUES ('sender:bolt', '{}')")
+    said = (await edge.http.get("/v1/breakers")).json()
+    trickling, stopped = [
+        next(one for one in said["breakers"] if one["scope"] == scope)
+        for scope in ("campaign:acme/may", "campaign:acme/june")
+    ]
+    assert stopped["now"] is None
+    assert trickling["now"]["figures"]["n"] == 2
+    assert trickling["now"] == (await edge.http.get("/v1/breakers/campaign:acme/may")).json()["now"]
+    (warning,) = [one for one in said["warnings"] if one["scope"] == "sender:bolt"]
+    assert (warning["now"]["level"], warning["now"]["figures"]["n"], warning["figures"]) == ("ok", 1, {})
+
+
 async def breakers_kept(edge: Running, scope: str) -> dict[str, Any] | None:
     async with edge.gate.pool.acquire() as conn:
         return (await breakers.acts(conn, scope, None, 1))[0].figures
