@@ -33,7 +33,10 @@ _LISTED = f"""
 SELECT {_COLUMNS} FROM alerts WHERE at >= $1 AND ($2::uuid IS NULL OR id > $2) AND ($3::text IS NULL OR kind = $3)
 ORDER BY id LIMIT $4
 """  # noqa: S608 - constants
-_LATEST = f"SELECT {_COLUMNS} FROM alerts WHERE ($1::text IS NULL OR kind = $1) ORDER BY id DESC LIMIT $2"  # noqa: S608 - as above
+_LATEST = f"""
+SELECT {_COLUMNS} FROM alerts WHERE ($1::text IS NULL OR kind = $1) AND ($3::uuid IS NULL OR id < $3)
+ORDER BY id DESC LIMIT $2
+"""  # noqa: S608 - constants
 _ADDRESS = """
 SELECT a.name FROM client_webhooks c JOIN webhook_addresses a ON a.name = c.address
 WHERE c.client = $1 AND a.gone_at IS NULL FOR SHARE OF a
@@ -111,9 +114,11 @@ async def listed(
     return [_raised(row) for row in await conn.fetch(_LISTED, since, after, kind, limit)]
 
 
-async def latest(conn: Connection, *, kind: str | None = None, limit: int = 200) -> list[Raised]:
-    """What was raised, the newest first."""
-    return [_raised(row) for row in await conn.fetch(_LATEST, kind, limit)]
+async def latest(
+    conn: Connection, *, kind: str | None = None, limit: int = 200, before: UUID | None = None
+) -> list[Raised]:
+    """What was raised, the newest first; `before`: the last one of the page before."""
+    return [_raised(row) for row in await conn.fetch(_LATEST, kind, limit, before)]
 
 
 async def levels(conn: Connection, client: str) -> Levels:

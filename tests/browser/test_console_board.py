@@ -227,6 +227,8 @@ def test_in_english_and_dark(world: World, visit: Visit) -> None:
         page.goto(f"{world.console.url}{path}")
         connected(page)
         assert (page.evaluate(WIDER), page.evaluate(CONTRAST)) == ([], []), path
+        if path == "/":
+            visit.keep("overview-telephone-en-dark", whole=False)
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     world.console.run(_likes, "zh", "dark")
     page.goto(world.console.url)
@@ -236,6 +238,9 @@ def test_in_english_and_dark(world: World, visit: Visit) -> None:
     page.goto(world.console.url)
     connected(page)
     visit.keep("overview-en")
+    page.goto(f"{world.console.url}/alerts")
+    connected(page)
+    visit.keep("alerts-en")
     world.console.run(_likes, None, None)
 
 

@@ -32,6 +32,7 @@ CONTRAST = """() => {
   while (walk.nextNode()) {
     const e = walk.currentNode.parentElement;
     if (!walk.currentNode.textContent.trim() || !e.checkVisibility({opacityProperty: true})) continue;
+    if (e.closest("[disabled], .disabled")) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
     if ((a + .05) / (b + .05) < 4.5) poor.push(walk.currentNode.textContent);
   }

@@ -258,4 +258,7 @@ async def test_listing_goes_on_after_an_id_and_begins_at_a_time(pool: Any) -> No
         first = await alerts.listed(conn, since, after=None, kind=None, limit=3)
         rest = await alerts.listed(conn, since, after=first[-1].id, kind="breaker.open", limit=3)
         assert len({one.id for one in (*first, *rest)}) == 5
+        newest = await alerts.latest(conn, limit=3)
+        older = await alerts.latest(conn, limit=3, before=newest[-1].id)
+        assert [one.id for one in (*newest, *older)] == [one.id for one in reversed([*first, *rest])]
         assert await alerts.listed(conn, datetime.now(UTC) + timedelta(minutes=1), after=None, kind=None, limit=3) == []

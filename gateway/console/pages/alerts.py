@@ -1,6 +1,7 @@
 """What a person was woken for, the newest first, each with the page of the runbook that says what to do."""
 
 from typing import Any
+from uuid import UUID
 
 from gateway.console import pieces, telling
 from gateway.console.frame import Page, View
@@ -16,7 +17,16 @@ REFRESH_S = 5.0
 async def show(view: View) -> None:
     """Build the page."""
     pieces.text("p", view.t["alerts_lead"])
-    await view.listing(REFRESH_S, lambda connection: alerts.latest(connection, limit=MOST), _row, _list)
+    before = _before(view.asked.get("before", ""))
+    await view.listing(REFRESH_S, lambda conn: alerts.latest(conn, limit=MOST, before=before), _row, _list)
+
+
+def _before(written: str) -> UUID | None:
+    """Where the page goes on, by its address."""
+    try:
+        return UUID(written)
+    except ValueError:
+        return None
 
 
 def _list(view: View, _found: list[Raised], rows: list[dict[str, Any]]) -> None:
@@ -33,6 +43,9 @@ def _list(view: View, _found: list[Raised], rows: list[dict[str, Any]]) -> None:
         pieces.Column("page", t["runbook"], to="to"),
     )
     pieces.status_cells(pieces.table(columns, rows, t["alerts_title"], page=50), "severity")
+    if len(rows) == MOST:
+        with pieces.box("p"):
+            pieces.link(t["older"], f"/alerts?before={rows[-1]['id']}")
 
 
 def _row(view: View, one: Raised) -> dict[str, Any]:
