@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from gateway_rig import Gateway, at, gateway, number, shipping
 from opt_in_form import TOPIC, Codes, draft
 from playwright.sync_api import Browser, FrameLocator, expect
-from visiting import PICTURES, ZH, Visit, shop_on
+from visiting import ZH, Visit, kept, shop_on
 
 from gateway.contract.decision import Class
 from gateway.local.parts import free_port
@@ -244,10 +244,10 @@ def test_the_report_is_readable_on_paper_and_on_a_narrow_phone(
     for name, width in (("wide", 900), ("phone", 320)):
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(file.as_uri())
-        page.screenshot(path=PICTURES / f"report-{name}.png", full_page=True)
+        kept("ASSENT_PICTURES", f"report-{name}.png", page.screenshot(full_page=True))
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         assert page.evaluate(LONG) == [], name
     page.emulate_media(media="print")
-    page.pdf(path=PICTURES / "report.pdf", prefer_css_page_size=True)
+    kept("ASSENT_PICTURES", "report.pdf", page.pdf(prefer_css_page_size=True))
     assert asked == [file.as_uri()] * 2
     context.close()

@@ -68,20 +68,21 @@ class Visit:
         context.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
 
     def picture(self, name: str) -> None:
-        _kept("ASSENT_PICTURES", name, self.page.screenshot(full_page=True))
+        kept("ASSENT_PICTURES", f"{name}.png", self.page.screenshot(full_page=True))
 
     def keep(self, name: str, *, whole: bool = True) -> None:
         """A picture for docs/screenshots, where `make screenshots` keeps it; else one like the others."""
         self.page.mouse.move(0, 0)
         raw = self.page.screenshot(full_page=whole, animations="disabled", caret="hide")
         assert len(raw) <= MOST_BYTES, f"{name}.png has {len(raw)} bytes"
-        _kept("ASSENT_SCREENSHOTS" if os.environ.get("ASSENT_SCREENSHOTS") else "ASSENT_PICTURES", name, raw)
+        kept("ASSENT_SCREENSHOTS" if os.environ.get("ASSENT_SCREENSHOTS") else "ASSENT_PICTURES", f"{name}.png", raw)
 
 
-def _kept(where: str, name: str, raw: bytes) -> None:
+def kept(where: str, file: str, raw: bytes) -> None:
+    """Write a picture where the variable `where` names a folder for it."""
     if folder := os.environ.get(where):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / f"{name}.png").write_bytes(raw)
+        (Path(folder) / file).write_bytes(raw)
 
 
 class Shop(http.server.BaseHTTPRequestHandler):
