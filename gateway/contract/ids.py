@@ -41,38 +41,37 @@ def lane_of_id(message_id: str) -> int:
 
 
 class _Tails:
-    """74 random bits at a time, from the operating system in blocks: one call for each costs more than the rest."""
+    """Random hex digits, from the operating system in blocks: one call for each id costs more than the rest."""
 
     __slots__ = ("_at", "_block")
 
     def __init__(self) -> None:
-        self._block, self._at = b"", 0
+        self._block, self._at = "", 0
         os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
         """A child process must not draw what its parent draws."""
-        self._block, self._at = b"", 0
+        self._block, self._at = "", 0
 
-    def draw(self) -> int:
-        """80 random bits."""
+    def draw(self) -> str:
+        """18 hex digits: 72 random bits."""
         at = self._at
         if at >= len(self._block):
-            self._block, at = os.urandom(10 * 512), 0
-        self._at = at + 10
-        return int.from_bytes(self._block[at : at + 10], "big")
+            self._block, at = os.urandom(9 * 512).hex(), 0
+        self._at = at + 18
+        return self._block[at : at + 18]
 
 
 _draw = _Tails().draw
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit with the variant's two bits in front of two random ones."""
 
 
 def new_id(lane: int, now_ms: int | None = None) -> str:
     """A UUIDv7 (RFC 9562 §5.7) whose last four random bits are the lane. `now_ms` is Unix time in milliseconds."""
     ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    tail = _draw()
-    value = (ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7000 << 64 | (tail >> 4 & 0xFFF) << 64
-    value |= 0x8000_0000_0000_0000 | (tail >> 16 & 0x3FFF_FFFF_FFFF_FFF0) | lane
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_, tail = f"{ms & 0xFFFF_FFFF_FFFF:012x}", _draw()
+    return f"{time_[:8]}-{time_[8:]}-7{tail[:3]}-{_VARIANT[tail[3]]}{tail[4:7]}-{tail[7:]}{lane:x}"
 
 
 def id_time_ms(message_id: str) -> int:

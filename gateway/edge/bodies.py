@@ -106,9 +106,11 @@ def one(model: type[Model], value: Any, body: bytes) -> Model:
     if NUL_ESCAPE in body and has_nul(value):
         raise Refused(INVALID, NUL)
     try:
-        return model.model_validate(value)
+        # `model_validate` without its wrapper, a third of the whole
+        valid: Model = model.__pydantic_validator__.validate_python(value)
     except ValidationError as error:
         raise Refused(INVALID, fields(error)) from None
+    return valid
 
 
 def batch(value: Any, name: str) -> list[Any]:

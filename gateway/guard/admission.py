@@ -12,7 +12,7 @@ import msgpack
 
 from gateway.contract.codes import Code
 from gateway.guard import keys
-from gateway.guard.plans import DAY_MS, Plans, everyone, term_field
+from gateway.guard.plans import Plans, long_fields, term_field
 from gateway.guard.record import HELD, RESERVED, STATES
 from gateway.rules.plan import Plan
 
@@ -259,11 +259,9 @@ def long_windows(plan: Plan, verdict: Verdict) -> list[tuple[str, int]]:
 
     Nothing for a held one: it consumes at its release.
     """
-    if verdict.state == HELD:
-        return []
-    names = [window.field for window in plan.windows if window.period_ms > DAY_MS]
-    if plan.weekly_field:
-        names += [plan.weekly_field, everyone(plan.weekly_field)]
+    names = long_fields(plan)
     if verdict.termed and verdict.basis_key:
-        names.append(term_field(verdict.basis_key))
+        names = (*names, term_field(verdict.basis_key))
+    if not names or verdict.state == HELD:
+        return []
     return [(name, verdict.stamp_ms) for name in dict.fromkeys(names)]

@@ -5,6 +5,7 @@ together.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -32,6 +33,15 @@ def fields_of(plan: Plan) -> tuple[str, ...]:
 def everyone(field: str) -> str:
     """The field over all senders beside a sender's own: `M` beside `M/acme`."""
     return field.partition("/")[0]
+
+
+@lru_cache(maxsize=KEPT_PLANS)
+def long_fields(plan: Plan) -> tuple[str, ...]:
+    """The fields whose windows are longer than a day."""
+    names = [window.field for window in plan.windows if window.period_ms > DAY_MS]
+    if plan.weekly_field:
+        names += [plan.weekly_field, everyone(plan.weekly_field)]
+    return tuple(names)
 
 
 def term_field(consent: str) -> str:

@@ -1,5 +1,6 @@
 """What an accepted message is answered, and the form in which a record keeps it for a retry of the same key."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgpack
@@ -22,8 +23,9 @@ class Answer(NamedTuple):
     replayed: bool = False
 
 
+@lru_cache(maxsize=1024)
 def store(release_at_ms: int | None, parts: int, pack: str) -> bytes:
-    """What the record keeps beside its own state, entry and basis."""
+    """What the record keeps beside its own state, entry and basis. Of what is not held there are few."""
     packed: bytes = msgpack.packb((release_at_ms, parts, pack))
     return packed
 

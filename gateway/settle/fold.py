@@ -69,7 +69,8 @@ class Fold:
             if not self._apply(row, said):
                 return
             self.inserted.append(row)
-            was_final = False
+            before: list[Milestone] = []
+            origin, was_final = None, False
         else:
             before, origin, rank = row.milestones(), row.origin, row.rank
             known, status = origin is not None, row.status
@@ -77,8 +78,7 @@ class Fold:
             if not self._apply(row, said):
                 return
             self.updated.append(row)
-            self._count(origin, before, -1)
-        self._count(row.origin, row.milestones(), 1)
+        self._count(origin, before, row)
         if row.callback is not None or self.given or self._told:
             self._turn(row, status if known else None)
         new = row.origin is not None and not (known and rank == row.rank)
@@ -137,10 +137,20 @@ class Fold:
         if record.request_ref is not None:
             self.requests.append((subject, record.sender, record.request_ref, record.id, record.accepted_at))
 
-    def _count(self, origin: Origin | None, milestones: Iterable[Milestone], n: int) -> None:
+    def _count(self, was: Origin | None, before: list[Milestone], row: Row) -> None:
+        """Add what a row counts as now and take away what it counted as before; most of that stays as it is."""
+        origin, after = row.origin, row.milestones()
+        kept = before if was == origin else ()
+        if was is not None:
+            for one in before:
+                if kept is not before or one not in after:
+                    minute, status, cause, carrier = one
+                    self.counts[minute, was, carrier, status, cause] -= 1
         if origin is not None:
-            for minute, status, cause, carrier in milestones:
-                self.counts[minute, origin, carrier, status, cause] += n
+            for one in after:
+                if one not in kept:
+                    minute, status, cause, carrier = one
+                    self.counts[minute, origin, carrier, status, cause] += 1
 
     def _ended(self, row: Row, origin: Origin) -> None:
         """Once in a message's life: its last status is known, and so is what it was."""
