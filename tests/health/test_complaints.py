@@ -16,7 +16,7 @@ from gateway.contract.complaint import CaseAct, CaseState, Matching
 from gateway.contract.decision import Reason, Refusal
 from gateway.intake.complaints import take
 from gateway.ledger.appender import LedgerUnavailable
-from gateway.records import cases
+from gateway.records import cases, weighing
 from gateway.records.personal import Personal
 
 pytestmark = pytest.mark.integration
@@ -106,11 +106,19 @@ async def test_what_the_centre_and_a_carrier_both_tell_is_one_case_told_twice(at
     (first,) = await at.take(told(who, source="own", text="别再发了"))
     confirmed = "SELECT source, confirmed FROM complaints WHERE id = $1"
     assert await at.rows(confirmed, first.id) == [("own", False)]
+
+    async def of_the_port() -> int:
+        async with at.pool.acquire() as conn:
+            found = {port: month for port, _, month in await weighing._confirmed(conn, NOW // MINUTE + 5, {})}
+        return found.get("port:10690002", 0)
+
+    before = await of_the_port()
     for _ in range(2):
         for source, ref in (("12321", "JB-77"), ("carrier", "GD-78"), ("carrier", "GD-79")):
             (again,) = await at.take(told(who, source=source, ref=ref, text="别再发了！"), by=f"cli/{source}")
             assert (again.id, again.duplicate) == (first.id, True)
     assert await at.rows(confirmed, first.id) == [("own", True)]
+    assert await of_the_port() == before + 1, "confirmed, and once"
     async with at.pool.acquire() as conn:
         acts = [one for one in await cases.acts(conn, first.id) if one.act is CaseAct.TOLD]
     assert [(one.by, one.detail) for one in acts] == [
