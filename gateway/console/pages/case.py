@@ -16,7 +16,7 @@ from gateway.console import asking, pieces, telling
 from gateway.console.desk import means_of
 from gateway.console.frame import TIMEOUT_S, Declined, Page, View
 from gateway.console.pages.cases import MATCHES, standing
-from gateway.contract.complaint import OUTCOMES, CaseState, Matching
+from gateway.contract.complaint import OUTCOMES, CaseAct, CaseState, Matching
 from gateway.contract.console import May
 from gateway.contract.ids import mask
 from gateway.intake.complaints import bound
@@ -283,7 +283,8 @@ def _timeline(view: View, acted: list[Acted]) -> None:
 def _detail(view: View, one: Acted) -> str:
     if one.detail is None:
         return "–"
-    return view.t.get("outcome_" + one.detail, one.detail)
+    said = "source_" if one.act is CaseAct.TOLD else "outcome_"
+    return view.t.get(said + one.detail, one.detail)
 
 
 PAGE = Page("/cases/{case}", "case_title", May.CASES, show)
