@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -296,6 +297,53 @@ async def test_a_crash_between_batches_leaves_none_out_and_doubles_none(at: List
     assert job.counts["outcomes"] == ({"suppressed": 200} if act == "applying" else {"lifted": 200})
     standing = await at.pool.fetchval("SELECT count(*) FROM subject_suppressions WHERE subject = ANY($1)", people)
     assert standing == (200 if act == "applying" else 0)
+
+
+CHILD = """
+import asyncio, sys
+from cleansing_rig import lists
+from gateway.settle.cleansing import acting
+
+async def work():
+    acting.PAGE = 100
+    async with lists(*sys.argv[1:]) as at:
+        await at.working().run(asyncio.Event())
+
+asyncio.run(work())
+"""
+
+
+async def test_a_process_that_is_killed_half_way_neither_doubles_nor_misses_anybody(
+    at: Lists, database_url: str, redis_url: str
+) -> None:
+    n, people = 2_500, subjects(2_500)
+    origin = await at.origin("killed")
+    await at.sent(origin, [(one, days_ago(3), DELIVERED, NONE) for one in people])
+    job = await at.ready("campaign:killed")
+    standing = "SELECT count(*) FROM subject_suppressions WHERE subject = ANY($1::bytea[])"
+    rows = "SELECT count(*) FROM cleansing_people WHERE cleansing = $1 AND outcome = $2"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    for act, state, kind, outcome, left in (
+        (at.decide, "applied", "cleansing", cleansing.SUPPRESSED, n),
+        (at.undo, "undone", "unsuppression", cleansing.LIFTED, 0),
+    ):
+        before = await at.events(kind)
+        assert await act(job.id)
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, database_url, redis_url, env=env)
+        async with asyncio.timeout(60):
+            while await at.events(kind) < before + 300:
+                assert child.returncode is None
+                await asyncio.sleep(0.005)
+        child.kill()
+        await child.wait()
+        done, written = await at.events(kind) - before, await at.pool.fetchval(rows, job.id, outcome)
+        assert 0 <= done - written <= 100, "what is in the ledger is at most a page ahead of the rows"
+        assert done < n
+        await at.pool.execute("UPDATE cleansings SET leased_until = '-infinity' WHERE id = $1", job.id)
+        await at.until(job.id, state)
+        assert await at.events(kind) == before + n
+        assert await at.pool.fetchval(rows, job.id, outcome) == n
+        assert await at.pool.fetchval(standing, people) == left
 
 
 async def test_an_owner_whose_lease_was_taken_over_writes_nothing(at: Lists) -> None:
