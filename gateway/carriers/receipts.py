@@ -100,7 +100,7 @@ class ReplyIn(Inbound):
 
     id: OptionalId = None
     """A blank one is none, and so is one that is no id: it may not cost the reply."""
-    sender: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="from")
+    sender: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(alias="from")
     port: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(alias="to")
     text: Annotated[str, BeforeValidator(_cut)]
     at: At = None

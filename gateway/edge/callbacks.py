@@ -128,7 +128,7 @@ async def _block(gate: Gate, reply: Reply, scopes: list[str]) -> int:
 
 
 def _reply(gate: Gate, carrier: str, item: ReplyIn, now: int, *, blocked: bool) -> Reply:
-    number = numbers.parse(item.sender) or item.sender
+    number = numbers.writer(item.sender) or item.sender
     subject = subject_of(gate.pepper, number)
     said = said_at(item, now)
     return Reply(

@@ -16,6 +16,8 @@ import phonenumbers
 CarrierHint = Literal["mobile", "unicom", "telecom", "broadcast", "virtual"]
 
 _MAINLAND = re.compile(r"(?:\+86|0086|86)?(1[3-9][0-9]{9})")
+_TRUNK = re.compile(r"(?:\+86|0086|86)?0(1[3-9][0-9]{9})")
+_SCHEME = re.compile(r"(?:tel|sips?):", re.IGNORECASE)
 _INTERNATIONAL = re.compile(r"\+[1-9][0-9]{6,14}")
 _MARKS = {ord(mark): None for mark in " \t\u00a0\u2009\u202f\u200b\u200e\u200f\u202a\u202c\u2060\ufeff-‐‑‒–—−().·"}
 _LONGEST = 32
@@ -40,6 +42,17 @@ def parse(written: str) -> str | None:
     if plain.startswith("+86") or _INTERNATIONAL.fullmatch(plain) is None:
         return None
     return _abroad(plain)
+
+
+def writer(written: str) -> str | None:
+    """`parse` of who wrote a reply, as carriers may name them: a URI (RFC 3966, RFC 3261), or with the trunk prefix 0.
+
+    A refusal under a name that nobody is written to by would end nothing.
+    """
+    plain = _SCHEME.sub("", written.strip(), count=1).partition("@")[0].partition(";")[0]
+    number = parse(plain)
+    trunk = None if number is not None or len(plain) > _LONGEST else _TRUNK.fullmatch(plain.translate(_MARKS))
+    return number if trunk is None else "+86" + trunk[1]
 
 
 def _abroad(plain: str) -> str | None:

@@ -33,6 +33,7 @@ from gateway.records import inbound, settlement, signals
 from gateway.records import registry as book
 from gateway.records.connection import Connection
 from gateway.records.inbound import Due
+from gateway.rules import numbers
 from gateway.rules.replies import Meaning
 from gateway.settle.abreast import Abreast
 from gateway.settle.answering import due_of
@@ -96,6 +97,8 @@ class Replies:
         async with asyncio.timeout(DEADLINE_S):
             await self._confirming.cancel([(one.reply, scope.sender) for one, scope in ending])
             granted = await self._grant(taken, ending)
+        if nobody := sum(numbers.parse(one.reply.sender_number) is None for one in leaving):
+            log.error("refusal_of_nobody", n=nobody)
         answers += self._helps(taken)
         meant: Meant = {one.key: (one.read.meaning.value, one.scope().text()) for one in leaving}
         meant = {**meant, **{key_of(reply): (Meaning.AFFIRMATION.value, None) for reply in granted}}

@@ -4,7 +4,7 @@ import phonenumbers
 import pytest
 from phonenumbers import carrier
 
-from gateway.rules.numbers import _PREFIXES, carrier_hint, parse
+from gateway.rules.numbers import _PREFIXES, carrier_hint, parse, writer
 
 MAINLAND = "+8613800138000"
 
@@ -97,6 +97,34 @@ def test_the_fast_path_takes_what_libphonenumber_takes() -> None:
         number = f"+86{prefix}".ljust(14, "5")
         assert parse(number) == number
         assert phonenumbers.is_possible_number(phonenumbers.parse(number, None))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "13800138000",
+        "013800138000",
+        "+86013800138000",
+        "86 0138-0013-8000",
+        "tel:+8613800138000",
+        "TEL:+86-138-0013-8000;phone-context=ims.mnc000.mcc460.3gppnetwork.org",
+        "sip:+8613800138000@ims.mnc000.mcc460.3gppnetwork.org",
+        "sips:013800138000@ims",
+    ],
+)
+def test_who_wrote_is_known_however_a_carrier_names_them(written: str) -> None:
+    assert writer(written) == MAINLAND
+
+
+@pytest.mark.parametrize(
+    "written", ["10086", "", "tel:", "sip:alice@example.org", "0" * 40, "0" + "1" * 200, "012800138000"]
+)
+def test_who_wrote_is_nobody(written: str) -> None:
+    assert writer(written) is None
+
+
+def test_who_wrote_from_abroad_is_read_as_they_are_written_to() -> None:
+    assert writer("tel:+14155552671") == parse("+14155552671") is not None
 
 
 @pytest.mark.parametrize(
