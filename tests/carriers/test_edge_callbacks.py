@@ -90,7 +90,7 @@ async def test_an_exact_refusal_is_in_force_before_the_carrier_is_answered(edge:
     assert (await edge.http.post("/v1/consents", json=grant, headers=head)).status_code == 201
     assert (await edge.http.post("/v1/relationships", json=order, headers=head)).status_code == 201
     replies = [
-        {"id": "r1", "from": "tel:+86-13700000001", "to": "1069000299", "text": " ｔ。", "at": "2026-11-24T10:00:00+08:00"},
+        {"id": "r1", "from": "tel:13700000001", "to": "1069000299", "text": " ｔ。", "at": "2026-11-24T10:00:00+08:00"},
         {"id": "r2", "from": "8613700000002", "to": "10690002", "text": "什么时候到货"},
     ]
     answer = await call(edge, "replies", {"replies": replies})
