@@ -25,10 +25,15 @@ POLL_S = 0.5
 FRESH_S = 10.0
 
 
+def told(registry: Registry) -> list[Argument]:
+    """The fields of the registry alone, which are no sign of life."""
+    body = registry.model_dump_json().encode()
+    return ["v", hashlib.sha256(body).digest()[:12], "b", body]
+
+
 def written(beat: int, min_seq: int, registry: Registry) -> list[Argument]:
     """The fields of one beat."""
-    body = registry.model_dump_json().encode()
-    return ["n", beat, "s", min_seq, "v", hashlib.sha256(body).digest()[:12], "b", body]
+    return ["n", beat, "s", min_seq, *told(registry)]
 
 
 class Cfg:

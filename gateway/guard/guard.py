@@ -28,7 +28,7 @@ from gateway.contract.registry import Registry
 from gateway.guard import admission, bindings, claims, keys, person, readiness, record, restoring
 from gateway.guard.admission import Ask, Mode, Verdict
 from gateway.guard.bindings import Binding, Bound, bound
-from gateway.guard.cfg import written
+from gateway.guard.cfg import told, written
 from gateway.guard.claims import Attempt, Claim, Claimed, Review, VoidAsk
 from gateway.guard.cluster import Cluster
 from gateway.guard.cursors import Cursors
@@ -288,6 +288,10 @@ class Guard:
     async def write_cfg(self, beat: int, min_seq: int, registry: Registry) -> None:
         """The ledger process's sign of life, each 500 ms."""
         await self._server.command("HSET", keys.CFG, *written(beat, min_seq, registry))
+
+    async def tell_registry(self, registry: Registry) -> None:
+        """Who may send, without a sign of life: nothing is allowed by it."""
+        await self._server.command("HSET", keys.CFG, *told(registry))
 
     # --- how calls are cut -----------------------------------------------------------------------------------------
 

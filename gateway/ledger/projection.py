@@ -197,8 +197,17 @@ class Projection:
         self._progressed_at = time.monotonic()
 
     async def _send_beats(self) -> None:
+        """Beats once the lanes stand, and before that the registry alone.
+
+        After a flush a settle process that has just started learns from it whose the replies are; the lanes are opened
+        only when it has settled them.
+        """
         while True:
-            if self.seq >= 0 and time.monotonic() - self._progressed_at < STALLED_S:
+            if self.seq < 0:
+                with suppress(Exception):  # what is wrong with it is seen with the first beat; a fill goes on
+                    async with asyncio.timeout(QUERY_S):
+                        await self._guard.tell_registry(await self._load_registry())
+            elif time.monotonic() - self._progressed_at < STALLED_S:
                 async with asyncio.timeout(QUERY_S):
                     registry = await self._load_registry()
                     self._beat += 1

@@ -13,6 +13,7 @@ from gateway.contract.ids import LANES
 from gateway.contract.registry import Registry
 from gateway.guard import keys as guard_keys
 from gateway.guard import person
+from gateway.guard.cfg import Cfg
 from gateway.guard.cursors import Cursors
 from gateway.guard.guard import Guard
 from gateway.guard.server import GuardUnavailable
@@ -101,6 +102,43 @@ async def until(what: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> No
     async with asyncio.timeout(seconds):
         while not await what():  # noqa: ASYNC110 - another process would be watched the same way
             await asyncio.sleep(0.01)
+
+
+class Waiting:
+    """A recovery that ends when somebody else has learned from Redis who the senders are, as settle must."""
+
+    def __init__(self) -> None:
+        self.known = asyncio.Event()
+
+    async def run(self, *_: Any) -> None:
+        await self.known.wait()
+
+
+async def test_who_starts_after_a_flush_learns_the_senders_before_the_lanes_are_open(
+    guard: Interrupted, database_url: str
+) -> None:
+    """Else settle, which the lanes wait for, would wait for the lanes."""
+    waiting, cfg = Waiting(), Cfg(guard.server)
+    made = Projection(database_url, guard, registry, waiting)  # type: ignore[arg-type]
+    task = asyncio.ensure_future(made.run())
+    await cfg.start()
+    try:
+
+        async def told() -> bool:
+            return cfg.registry is not None
+
+        await until(told)
+        assert (cfg.fresh, made.seq) == (False, -1)
+        assert all(cursor is None or cursor < 0 for cursor in await guard.cursors())
+        waiting.known.set()
+
+        async def opened() -> bool:
+            return cfg.fresh
+
+        await until(opened)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, cfg.close(), return_exceptions=True)
 
 
 async def head(pool: Any) -> int:
