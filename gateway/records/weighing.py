@@ -4,8 +4,9 @@ Owns no table: `settlement` and `signals` keep the buckets, `complaints` its row
 breaker counts here, so that the console and the API say what the evaluator judges.
 
 Both windows roll by the minute. Most of one is read from hours or days; its *edge*, the rest of an hour and of a day at
-its beginning, from minutes and hours. What was delivered there does not change any more, for a receipt counts when it
-came, so an edge is read once a minute; complaints still come about what was sent there, and are read each time.
+its beginning, from minutes and hours. A receipt counts when it came, so what was delivered before the last hour hardly
+changes any more and is read once a minute, however many campaigns there were in a month; only while settlement catches
+up do some deliveries count a minute later. Each time are read the last two hours, and all that people did.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ ANEW_S = 30.0
 EDGES_S = 1.5
 FLOORED_S = 1.5
 """How long a look waits for each of the two: what it has by then is judged, and what is missing the next time."""
+PAST_MINUTES = 3
+"""How old what was delivered before may be where it cannot be read: without it every rate would be far too high."""
 MINUTE_MS = 60_000
 _NAMED = "SELECT o.sender, o.campaign, o.port, o.list_source, b.month, b.what, sum(b.n)::bigint AS n FROM ("
 _JOINED = ") b JOIN message_origins o ON o.id = b.origin GROUP BY 1, 2, 3, 4, 5, 6"
 _WEIGHED = f"""{_NAMED}
-    SELECT origin, false AS month, 0 AS what, sum(n) AS n FROM outcome_hours
-        WHERE status = 4 AND hour >= $1 GROUP BY origin
-    UNION ALL SELECT origin, true, 0, sum(n) FROM outcome_days WHERE status = 4 AND day >= $2 GROUP BY origin
+    SELECT origin, w.month, 0 AS what, sum(n) AS n FROM outcome_hours, (VALUES (false), (true)) AS w(month)
+        WHERE status = 4 AND hour >= $6 GROUP BY origin, w.month
     UNION ALL SELECT origin, false, signal, sum(n) FROM signal_hours
         WHERE signal IN (1, 2) AND hour >= $1 GROUP BY origin, signal
     UNION ALL SELECT origin, true, signal, sum(n) FROM signal_days
@@ -49,6 +51,14 @@ _WEIGHED = f"""{_NAMED}
     UNION ALL SELECT origin, true, signal, sum(n) FROM signal_minutes
         WHERE signal IN (1, 2) AND minute >= $5 AND minute < $4 * 60 GROUP BY origin, signal
 {_JOINED}"""  # noqa: S608 - the constants above
+_PAST = f"""{_NAMED}
+    SELECT origin, false AS month, 0 AS what, sum(n) AS n FROM outcome_hours
+        WHERE status = 4 AND hour >= $1 AND hour < $3 GROUP BY origin
+    UNION ALL SELECT origin, true, 0, sum(n) FROM outcome_days
+        WHERE status = 4 AND day >= $2 AND day < $4 GROUP BY origin
+    UNION ALL SELECT origin, true, 0, sum(n) FROM outcome_hours
+        WHERE status = 4 AND hour >= $4::bigint * 24 AND hour < $3 GROUP BY origin
+{_JOINED}"""  # noqa: S608 - the same
 _EDGES = f"""{_NAMED}
     SELECT origin, false AS month, 0 AS what, sum(n) AS n FROM outcome_minutes
         WHERE status = 4 AND minute >= $3 AND minute < $1::bigint * 60 GROUP BY origin
@@ -72,6 +82,7 @@ GROUP BY 1
 """What 12321 or a carrier brought, though another told of it first. By two indexes: complaints are kept for good."""
 _Sums = dict[tuple[str, bool], list[int]]
 """By scope and whether it is the month: delivered, complaints, opt-outs."""
+_NOTHING = [0, 0, 0]
 
 
 def begins(now: int) -> tuple[int, int]:
@@ -79,16 +90,31 @@ def begins(now: int) -> tuple[int, int]:
     return now - WITHIN_MINUTES["24h"], now - WITHIN_MINUTES["30d"]
 
 
-def _places(now: int) -> tuple[int, ...]:
-    """The first whole hour of the day's window and day of the month's; the day's minute; the month's hour, minute."""
-    day, month = begins(now)
-    hour = -(-month // HOUR)
-    return -(-day // HOUR), -(-hour * HOUR // DAY), day, hour, month
+class _Places(NamedTuple):
+    """Where a window's parts begin and end."""
+
+    hour: int
+    """The first whole hour of the day's window."""
+    day: int
+    """The first whole day of the month's window."""
+    day_minute: int
+    month_hour: int
+    """The first whole hour of the month's window."""
+    month_minute: int
+    last: int
+    """The hour before the present one: from here on everything is read each time."""
+
+    @classmethod
+    def at(cls, now: int) -> _Places:
+        """At a Unix minute."""
+        day, month = begins(now)
+        hour = -(-month // HOUR)
+        return cls(-(-day // HOUR), -(-hour * HOUR // DAY), day, hour, month, now // HOUR - 1)
 
 
-async def _summed(conn: Connection, query: str, now: int) -> _Sums:
+async def _summed(conn: Connection, query: str, *places: int) -> _Sums:
     sums: _Sums = {}
-    for row in await conn.fetch(query, *_places(now)):
+    for row in await conn.fetch(query, *places):
         for scope in _scopes(row):
             sums.setdefault((scope, row["month"]), [0, 0, 0])[row["what"]] += row["n"]
     return sums
@@ -109,27 +135,59 @@ class Counting:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
+        self._past: tuple[int, _Sums] | None = None
         self._edge: tuple[int, _Sums] = (0, {})
         self._known: dict[str, tuple[_Seen, float, Counts]] = {}
 
-    async def counts(self, conn: Connection, now: int, floors: Mapping[str, int]) -> dict[str, Counts]:
+    async def counts(
+        self, conn: Connection, now: int, floors: Mapping[str, int], *, acted: bool = False
+    ) -> dict[str, Counts]:
         """The counts at a Unix minute; scopes without anything are left out. `floors`: as `floors` gives them.
 
-        What 12321 or a carrier brought counts for the port it names even where nobody knows the message.
+        `acted`: only of scopes that somebody complained about or opted out of: no other has anything to be judged. What
+        12321 or a carrier brought counts for the port it names even where nobody knows the message.
         """
-        sums = await _summed(conn, _WEIGHED, now)
-        for (scope, month), (delivered, _, _) in (await self._edges(conn, now)).items():
-            sums.setdefault((scope, month), [0, 0, 0])[0] += delivered
-        found = {scope: Counts(*(_tally(sums.get((scope, month))) for month in (False, True))) for scope, _ in sums}
+        places = _Places.at(now)
+        sums = await _summed(conn, _WEIGHED, *places)
+        before = await self._delivered(conn, now, places), await self._edges(conn, now, places)
+        confirmed = await _confirmed(conn, now, floors)
+        scopes = {scope for (scope, _), (_, *acts) in sums.items() if not acted or any(acts)}
+        scopes |= {port for port, *_ in confirmed}
+        if not acted:
+            scopes |= {scope for some in before for scope, _ in some}
+        found: dict[str, Counts] = {}
+        for scope in scopes:
+            tallies = []
+            for key in ((scope, False), (scope, True)):
+                delivered, complaints, unsubscribes = sums.get(key, _NOTHING)
+                delivered += sum(some.get(key, _NOTHING)[0] for some in before)
+                tallies.append(Tally(delivered, complaints, 0, unsubscribes))
+            found[scope] = Counts(*tallies)
         begun = {scope: floor for scope in found if (floor := floor_in(floors, scope))}
         floored = await self._floored(conn, now, begun, found)
         found = {scope: counts for scope, counts in found.items() if scope not in begun} | floored
-        for port, of_day, of_month in await _confirmed(conn, now, floors):
+        for port, of_day, of_month in confirmed:
             was = found.get(port, Counts())
             found[port] = Counts(was.day._replace(confirmed=of_day), was.month._replace(confirmed=of_month))
         return found
 
-    async def _edges(self, conn: Connection, now: int) -> _Sums:
+    async def _delivered(self, conn: Connection, now: int, places: _Places) -> _Sums:
+        """What was delivered from the windows' first whole hour and day to the last hour but one, read once a minute.
+
+        Where it cannot be read it is as it was read last, for `PAST_MINUTES`; then nothing is judged. Raises what the
+        driver raises.
+        """
+        if self._past is None or self._past[0] != now:
+            try:
+                of = await _summed(conn, _PAST, places.hour, places.day, places.last, places.last // 24)
+                self._past = now, of
+            except (TimeoutError, QueryCanceledError) as fault:
+                if self._past is None or not 0 <= now - self._past[0] <= PAST_MINUTES:
+                    raise
+                log.warning("breaker_uncounted", scopes=0, error=type(fault).__name__)
+        return self._past[1]
+
+    async def _edges(self, conn: Connection, now: int, places: _Places) -> _Sums:
         """What was delivered at the windows' beginnings; where it cannot be read in time, as it was read last.
 
         Without it rates look higher: a scope stops too soon rather than too late. It is read again the next minute.
@@ -137,7 +195,7 @@ class Counting:
         if self._edge[0] != now:
             try:
                 async with asyncio.timeout(EDGES_S):
-                    self._edge = now, await _summed(conn, _EDGES, now)
+                    self._edge = now, await _summed(conn, _EDGES, *places[:5])
             except (TimeoutError, QueryCanceledError) as fault:
                 self._edge = now, self._edge[1]
                 log.warning("breaker_uncounted", scopes=0, error=type(fault).__name__)
@@ -189,11 +247,6 @@ async def counts_of(
 async def _tallied(conn: Connection, where: Where, since: int, now: int) -> Tally:
     one = (await health.totals(conn, since, now + DAY, where=where))[None]
     return Tally(one.delivered, one.complaints, 0, one.unsubscribes)
-
-
-def _tally(sums: list[int] | None) -> Tally:
-    delivered, complaints, unsubscribes = sums or (0, 0, 0)
-    return Tally(delivered, complaints, 0, unsubscribes)
 
 
 def where_of(scope: str, senders: Collection[str] | None = None) -> Where:

@@ -108,7 +108,7 @@ class Evaluator:
         now = self._clock() // MINUTE_MS
         standing = {one.scope: one for one in await registry.breakers(conn)}
         floors = weighing.floors(standing.values())
-        counted = await self._counting.counts(conn, now, floors)
+        counted = await self._counting.counts(conn, now, floors, acted=True)
         warned = await breakers.warned(conn)
         known = self._known()
         lines = in_force(known.senders if known else (), self._packs)

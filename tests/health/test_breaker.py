@@ -328,6 +328,30 @@ async def test_by_hand_a_campaign_is_stopped_whoever_sends_it_and_letting_it_go_
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_nothing_is_judged_by_what_was_delivered_long_ago(
+    pool: Any, database_url: str, evaluator: Evaluator, world: World
+) -> None:
+    """What a month delivered is read once a minute; where that fails, no rate is made of the last hours alone."""
+    minute = now_ms() // 60_000
+    await world.delivered(90_000, minute - 300)
+    await world.complained(20, minute - 300)
+    counting, own = weighing.Counting(), await asyncpg.connect(database_url, command_timeout=0.3)
+    try:
+        counted = (await counting.counts(own, minute, {}, acted=True))[world.scope]
+        assert counted == Counts(Tally(90_000, 20), Tally(90_000, 20))
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute("LOCK TABLE outcome_days")
+            assert (await counting.counts(own, minute + 2, {}, acted=True))[world.scope] == counted
+            with pytest.raises(TimeoutError):
+                await counting.counts(own, minute + 4, {}, acted=True)
+            with pytest.raises(TimeoutError):
+                await weighing.Counting().counts(own, minute, {}, acted=True)
+        assert (await counting.counts(own, minute + 4, {}, acted=True))[world.scope] == counted
+    finally:
+        await own.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_day_is_24_hours_and_not_25(pool: Any, evaluator: Evaluator, world: World) -> None:
     now = now_ms() // 60_000
     await world.delivered(5_000, now - 1_438)

@@ -202,6 +202,10 @@ async def test_a_breaker_reads_every_scope_to_the_minute_and_counts_from_its_flo
         assert found[scope] == Counts(*tallies), scope
         assert await weighing.counts_of(filled.conn, scope, now, floors, SENDERS) == found[scope], scope
     assert await counting.counts(filled.conn, now, floors) == found, "looked at again"
+    acted = await counting.counts(filled.conn, now, floors, acted=True)
+    whole = await weighing.Counting().counts(filled.conn, now, {})
+    assert acted == {scope: found[scope] for scope, of in whole.items() if any(one[1] or one[3] for one in of)}
+    assert acted
 
 
 async def test_an_update_fills_hours_and_days_from_the_minutes_there_are(postgres_url: str, tmp_path: Path) -> None:
