@@ -42,7 +42,7 @@ BUDGETS_S = {
     "contract": 120,
     "writes": 120,
     "interop": 900,
-    "browser": 360,
+    "browser": 480,
 }
 """Seconds of the run that a suite may take; `unit`, `properties` and `architecture` share one budget.
 

@@ -10,7 +10,6 @@ from nicegui import ui
 
 from gateway.console import pieces, telling
 from gateway.console.frame import Declined, Page, View
-from gateway.contract.consent import EventKind
 from gateway.contract.console import May
 from gateway.contract.decision import Cause
 from gateway.contract.ids import mask
@@ -192,7 +191,7 @@ async def _complaints(view: View, one: Message) -> None:
         found = await cases.page(connection, Filter(subject=one.subject), cases.MOST_ROWS)
     own = [case for case in found if case.message == one.id]
     if own:
-        pieces.text("h2", view.t["event_" + EventKind.COMPLAINT.value])
+        pieces.text("h2", view.t["complaints"])
         for case in own:
             pieces.link(view.t("case_of", at=view.time(case.received_at)), f"/cases/{case.id}")
 
