@@ -10,11 +10,14 @@ from gateway.contract.message import SendRequest
 from gateway.guard import Binding
 from gateway.intake.prepare import Route
 
+_KEY = {"idempotency_key"}
+
 
 def binding(pepper: bytes, client: str, request: SendRequest, message_id: str) -> Binding:
     """What ties a client's idempotency key to this message; the body without the key is its fingerprint."""
     key = f"{client}\0{request.idempotency_key}".encode()
-    body = request.model_dump_json(exclude={"idempotency_key"}, exclude_none=True).encode()
+    # the bytes of `model_dump_json`, for half of its price
+    body = request.__pydantic_serializer__.to_json(request, exclude=_KEY, exclude_none=True)
     return Binding(
         digest=hmac.digest(pepper, b"key\0" + key, hashlib.sha256)[:16],
         id=message_id,
