@@ -21,6 +21,7 @@ from gateway.contract.consent import Kind
 from gateway.contract.decision import Basis, Class, Reason
 from gateway.rules import checks, lines, shape
 from gateway.rules.breaker import Line, Lines
+from gateway.rules.likeness import Likeness
 from gateway.rules.phrases import Phrases, plain
 from gateway.rules.wording import Words, bare
 
@@ -174,6 +175,8 @@ class Pack:
     """Politeness around an exact word, bare, longer ones first."""
     refusals: tuple[Phrases, ...]
     """How people refuse in free text, a language each."""
+    like: Likeness | None
+    """What is like a refusal although no phrase says so."""
     calls: tuple[Phrases, ...]
     """How they call for help, a language each."""
     route_tested_ms: int
@@ -275,6 +278,7 @@ def compiled(table: shape.PackTable) -> Pack:
         same=same,
         courtesy=tuple(sorted(_exact(table.free_text.courtesy, same), key=lambda word: (-len(word), word))),
         refusals=tuple(_phrases(one, one.refuse, same, one.near) for one in table.free_text.languages.values()),
+        like=_like(table.free_text.like),
         calls=tuple(_phrases(one, one.help, same, {}) for one in table.free_text.languages.values() if one.help),
         promotional=Words(table.promotional.words),
         route_tested_ms=shape.period_ms(table.reply_route.tested_within),
@@ -296,6 +300,17 @@ def _phrases(
 ) -> Phrases:
     words = {name: [plain(word, same) for word in listed] for name, listed in table.words.items()}
     return Phrases(words, phrases, table.unless, joined=table.joined, near=near)
+
+
+def _like(table: shape.LikeTable | None) -> Likeness | None:
+    """Raises PackError where the weights are missing or are others: they are as much the pack as its words."""
+    if table is None:
+        return None
+    try:
+        weights = (resources.files("gateway.rules") / f"packs/{table.weights}").read_text(encoding="utf-8")
+        return Likeness(weights, table.sha256, table.least)
+    except (OSError, ValueError) as fault:
+        raise PackError([f"packs/{table.weights}:1: {fault}"]) from fault
 
 
 def _retention(row: shape.RetentionTable, table: shape.PackTable) -> Retention:

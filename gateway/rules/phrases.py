@@ -25,9 +25,12 @@ _REPEAT = {True: "{0,4}", False: "{0,6}"}
 _ELEMENT = re.compile(r"(!?)(\^|\$|\.\.\.?|\{[a-z_]+\}|[^{}^$?*!]+)([?*]?)")
 _APOSTROPHES = str.maketrans("", "", "'’‘`´")
 _BLANK = re.compile(r"[^\S\n]+")
+_JOINED = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[a-z]")
 _DRAWN_OUT = re.compile(r"([a-z])\1{2,}")
 _WORDS = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")
+SHORTEST = 4
+"""Letters of a text that says something in a language that is written with spaces."""
 EDGE, GAP = "|", "#"
 """A sentence's end, and what was crossed out, in a view."""
 
@@ -111,6 +114,14 @@ class Phrases:
             return self._says(spaced(text, self._near), f" {GAP} ")
         apart = _BLANK.sub(EDGE, text.strip())  # "不要 退订" may be two sentences: whoever may mean a refusal does
         return self._says(joined(text), GAP) or (EDGE in apart and self._says(joined(apart), GAP))
+
+    def left(self, text: str) -> str | None:
+        """What is left of a text of this language when its exceptions are crossed out; None: of another, of none."""
+        if self._joined:
+            return self._except.sub(GAP, joined(text)) if _JOINED.search(text) else None
+        if len(_LATIN.findall(text)) < SHORTEST or _JOINED.search(text):
+            return None
+        return self._except.sub(f" {GAP} ", spaced(text, self._near))
 
     def _says(self, view: str, gap: str) -> bool:
         if self._said.search(view) is None:

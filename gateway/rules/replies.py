@@ -2,15 +2,17 @@
 
 Pure and bounded: the receiver reads every reply with it before the carrier is answered. A word of the pack's lists
 counts whatever its case, width, spaces, punctuation, emoji or traditional characters, and only where the reply is that
-word. What refuses or calls for help in free text is said by the pack's phrases (`rules.phrases`) and is marked as
-inferred. Nothing but an exact word ever affirms, and it means something only to somebody who was asked: whether they
-were is `settle`'s to know. First of all comes refusal: no text is both.
+word. What refuses or calls for help in free text is said by the pack's phrases (`rules.phrases`), or is
+like what people refused with (`rules.likeness`), and is marked as inferred. Nothing but an exact word ever affirms, and
+it means something only to somebody who was asked: whether they were is `settle`'s to know. First of all comes refusal:
+no text is both.
 """
 
 import re
 from enum import StrEnum
 from typing import NamedTuple
 
+from gateway.rules.likeness import left
 from gateway.rules.pack import Pack
 from gateway.rules.phrases import plain
 from gateway.rules.wording import bare
@@ -51,6 +53,9 @@ def read(text: str, pack: Pack) -> Read:
         return Read(Meaning.REFUSAL, inferred=True)
     if any(one.said(folded) for one in pack.calls):
         return Read(Meaning.HELP, inferred=True)
+    rest = left(folded, pack.refusals)
+    if pack.like is not None and rest is not None and pack.like.refuses(rest):
+        return Read(Meaning.REFUSAL, inferred=True)
     return Read(Meaning.OTHER)
 
 

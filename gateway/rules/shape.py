@@ -181,10 +181,19 @@ class LanguageTable(_Table):
     words: dict[Name, Words] = {}
 
 
+class LikeTable(_Table):
+    """What is learned about free text: the file of weights beside the packs, and from which sum on a text refuses."""
+
+    weights: Annotated[str, StringConstraints(pattern=r"^[a-z.]+\.tsv$")]
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    least: int
+
+
 class FreeTextTable(_Table):
     """What a person says who writes none of the exact words."""
 
     courtesy: tuple[Text, ...] = ()
+    like: LikeTable | None = None
     languages: dict[Name, LanguageTable]
     source: Name
 

@@ -1,6 +1,8 @@
 """What replies mean, however they are typed: exact words, free text, and two labelled sets of what people write."""
 
 import time
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from gateway.contract.registry import Sender
 from gateway.rules import content
 from gateway.rules import pack as packs
 from gateway.rules.answers import answer, language_of
+from gateway.rules.likeness import Likeness, left
 from gateway.rules.pack import Pack
 from gateway.rules.phrases import MOST, PhraseError, Phrases
 from gateway.rules.replies import Meaning, Read, read
@@ -195,6 +198,42 @@ def test_the_held_out_set_no_rule_was_tuned_on(cn: Pack, capsys: pytest.CaptureF
     assert figures.recall >= 0.98
     assert figures.precision >= 0.98
     assert not figures.false_yes
+
+
+def test_what_the_weights_are_learned_from_is_read_as_it_is_labelled_but_for_a_few(cn: Pack) -> None:
+    rows = list(rows_of(SETS / "learned.tsv", cn))
+    assert not {row.text for row in rows} & {row.text for row in rows_of(SETS / "held_out.tsv", cn)}
+    figures = measured(rows, cn)
+    assert figures.recall >= 0.98
+    assert figures.precision >= 0.98
+    assert not figures.false_yes
+
+
+@pytest.mark.parametrize("text", ["remve me form ur list", "i dont wnat ur msgs", "别在给我法了", "不药再发了谢谢"])
+def test_what_no_phrase_says_is_read_by_what_it_is_like(cn: Pack, text: str) -> None:
+    assert read(text, cn) == Read(Meaning.REFUSAL, inferred=True)
+    assert read(text, replace(cn, like=None)) == Read(Meaning.OTHER)
+
+
+def test_what_takes_the_meaning_away_leaves_nothing_to_be_like(cn: Pack) -> None:
+    kept = ["pls dont remove me form the list", "别给我取消订閱了", "撤回退订"]
+    assert [read(text, cn).meaning for text in kept] == [Meaning.OTHER] * len(kept)
+    assert left("a 撤回退订", cn.refusals) == "|a#|"
+    assert [left(text, cn.refusals) for text in ("?", "13900000000", "Rr", "TDD")] == [None] * 4
+
+
+def test_weights_that_are_not_those_of_the_pack_are_refused() -> None:
+    written = "\t-20\na\t9\n"
+    like = Likeness(written, sha256(written.encode()).hexdigest(), least=-15)
+    assert [like.refuses(text) for text in ("a", "b", "ab")] == [True, False, True]  # -20 + 9, -20, -20 + 9 / sqrt(3)
+    with pytest.raises(ValueError, match="not those that the pack names"):
+        Likeness(written + "b\t9\n", sha256(written.encode()).hexdigest(), least=0)
+    table = packs.load("cn").table
+    for wrong in ({"sha256": "0" * 64}, {"weights": "none.tsv"}):
+        like_table = table.free_text.like.model_copy(update=wrong)  # type: ignore[union-attr] # the pack has one
+        free_text = table.free_text.model_copy(update={"like": like_table})
+        with pytest.raises(packs.PackError, match=f"packs/{like_table.weights}"):
+            packs.compiled(table.model_copy(update={"free_text": free_text}))
 
 
 def test_nothing_but_an_exact_word_is_ever_a_yes(cn: Pack) -> None:
