@@ -74,14 +74,9 @@ class Declined(Exception):  # noqa: N818 - it says what happened
 
 
 async def stop(settings: Settings, scope: str, *, by: str, reason: str) -> None:
-    """Open a breaker: stopped first, recorded then."""
+    """Open a breaker. It waits for nothing: settlement tells the ledger of it, within seconds."""
     _checked(scope, by, reason)
     await _move(settings, scope, by, reason, is_open=True)
-    try:
-        await _record(settings, scope, by, reason, is_open=True)
-    except Exception as fault:
-        name = type(fault).__name__
-        raise Declined(f"{scope} is stopped, but the ledger did not record it ({name}): type it again later") from fault
 
 
 async def resume(settings: Settings, scope: str, *, by: str, reason: str, permille: int | None = None) -> None:

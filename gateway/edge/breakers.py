@@ -1,9 +1,9 @@
 """Breakers: what is stopped, by which figures, and a named person stopping a scope or letting it go on.
 
 The evaluator (`settle.breaker`) stops by itself and never lets anything go on. The registry's table is the truth; the
-ledger process carries it to every process within a second. Stopping takes effect first and is recorded then; resuming,
-even of a share, is recorded first, so that nothing is ever resumed without a name and a reason.
-A crash between the two leaves the scope stopped. A client sees what concerns its own senders (`scopes`).
+ledger process carries it to every process within a second. Stopping takes effect first, and settlement tells the ledger
+of it; resuming, even of a share, is recorded first, so that nothing is ever resumed without a name and a reason. A
+crash between the two leaves the scope stopped. A client sees what concerns its own senders (`scopes`).
 """
 
 from collections.abc import Sequence
@@ -183,10 +183,11 @@ async def breaker(caller: Annotated[Caller, need("read")], scope: Scope) -> Scop
 
 @router.post("/v1/breakers/{scope:path}/open")
 async def open_breaker(caller: Asking, scope: Scope, body: Act) -> BreakerView:
-    """Stop a scope: nothing more of it is admitted or submitted, what waits included, within 5 s."""
-    view = await _move(caller, scope, body, is_open=True)
-    await _record(caller, scope, body, is_open=True)
-    return view
+    """Stop a scope: nothing more of it is admitted or submitted, what waits included, within 5 s.
+
+    The ledger has it within seconds: `recorded` of `GET …/acts`.
+    """
+    return await _move(caller, scope, body, is_open=True)
 
 
 @router.post("/v1/breakers/{scope:path}/close")

@@ -135,9 +135,7 @@ async def stop(
         row = await conn.fetchrow(_STANDING, scope)
         if (row["changed_at"] if row else None) != seen or (row and row["stopped"]):
             return None
-        act = await registry.set_breaker(
-            conn, scope, is_open=True, by=by, reason=reason, figures=figures, recorded=False
-        )
+        act = await registry.set_breaker(conn, scope, is_open=True, by=by, reason=reason, figures=figures)
         await alerts.put(conn, alert.model_copy(update={"key": f"{alert.key}/{act}"}))
         await conn.execute("DELETE FROM breaker_warnings WHERE scope = $1", scope)
     return act

@@ -179,17 +179,18 @@ async def set_breaker(
     reason: str,
     permille: int | None = None,
     figures: dict[str, Any] | None = None,
-    recorded: bool = True,
 ) -> int:
     """Stop a scope, stop it but for a share (`permille`), or let it go on; the number of the act.
 
-    A person (or the evaluator, by name) and a reason are required, and kept for good. `recorded`: whether whoever acts
-    sees to the ledger. Letting go on what is not stopped is an act that moves nothing: what is counted begins anew only
+    A person (or the evaluator, by name) and a reason are required, and kept for good. A stop waits for nothing:
+    settlement tells the ledger of it within seconds, again and again until it has it. Whoever lets go on, all or a
+    share, has told the ledger before. Letting go on what is not stopped moves nothing: what is counted begins anew only
     where somebody judged a stop.
     """
     if not by.strip() or not reason.strip():
         raise ValueError("a breaker moves only by somebody and for a reason")
     told = None if figures is None else orjson.dumps(figures).decode()
+    recorded = not is_open or permille is not None
     act = await connection.fetchval(
         SET_BREAKER, scope, is_open, permille, by, reason, told, recorded, timeout=TIMEOUT_S
     )

@@ -171,6 +171,21 @@ async def test_it_warns_once_then_stops_once_and_names_the_list_to_clean(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_stop_by_hand_is_told_to_the_ledger_and_what_goes_on_was_told_before(
+    pool: Any, evaluator: Evaluator, world: World
+) -> None:
+    who = {"by": "Li Lei", "reason": "complaints"}
+    await registry.set_breaker(pool, world.scope, is_open=True, **who)  # and whoever did so is gone
+    await registry.set_breaker(pool, world.scope, is_open=True, permille=10, **who)
+    await registry.set_breaker(pool, world.scope, is_open=False, **who)
+    assert await world.told() == []
+    assert await evaluator.tell() == 1
+    (event,) = await world.told()
+    assert (event["open"], event["person"], event["why"]) == (True, "Li Lei", "complaints")
+    assert [act.recorded for act in await breakers.acts(pool, world.scope, None, 10)] == [True, True, True]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_scope_that_calmed_down_may_warn_again(pool: Any, evaluator: Evaluator, world: World) -> None:
     await world.delivered(10_000)
     await world.complained(13)

@@ -148,7 +148,7 @@ def _stopping(view: View) -> None:
             known = [one.id for one in (await registry.load(view.desk.pool)).senders] if kind == "sender" else [name]
             if name not in known:
                 raise Declined("breaker_sender_unknown")
-            await _moved(view, where, why, recorded=False)
+            await _moved(view, where, why)
             dialog.close()
             return "breaker_opened"
 
