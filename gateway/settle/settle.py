@@ -49,6 +49,8 @@ FLUSH_S = 0.3
 """How long a record waits for others before it is written; busier means fuller, not more often."""
 GATHER_S = 0.05
 MOST_RECORDS = 20_000
+LEAST_RECORDS = 250
+"""What PostgreSQL does not take in time is tried by half as much, down to this, and then by a little more."""
 DEADLINE_S = 30.0
 STANDBY_S = 1.0
 AGAIN_S = 1.0
@@ -91,6 +93,7 @@ class Settle:
         self._pool, self._records, self._replies = pool, records, replies
         self._producer, self._names = producer, names
         self._flush_s, self._most_records, self._clock = flush_s, most_records, clock
+        self._most = most_records
         self._asked = asked
         self._tending = Tending(pool, records_days, clock, contents_days)
         self._debts = Debts(pool, guard, appender)
@@ -160,16 +163,16 @@ class Settle:
         flushing: asyncio.Task[None] | None = None
         try:
             while not self._stop.is_set():
-                for place, messages in (await offsets.read(0.1, max(1, self._most_records - len(buffer)))).items():
+                for place, messages in (await offsets.read(0.1, max(1, self._most - len(buffer)))).items():
                     offsets.took(place, buffer.add(place.topic, place.partition, messages, offsets.next(place)))
                     filled_at = filled_at or time.monotonic()
-                if flushing is not None and (flushing.done() or len(buffer) >= self._most_records):
+                if flushing is not None and (flushing.done() or len(buffer) >= self._most):
                     await flushing
                     flushing = None
-                if flushing is None and len(buffer) < self._most_records // 2 and silence.due(time.monotonic()):
+                if flushing is None and len(buffer) < self._most // 2 and silence.due(time.monotonic()):
                     async with asyncio.timeout(DEADLINE_S):
                         await silence.look(conn, buffer, time.monotonic())
-                due = len(buffer) >= self._most_records or time.monotonic() - filled_at >= self._flush_s
+                due = len(buffer) >= self._most or time.monotonic() - filled_at >= self._flush_s
                 if flushing is None and buffer.moves and due:
                     flushing = asyncio.create_task(self._flush(conn, known, buffer))
                     buffer, filled_at = Buffer(self._names), 0.0
@@ -190,10 +193,15 @@ class Settle:
             at_ms = self._clock()
             async with asyncio.timeout(DEADLINE_S):
                 await bury(self._producer, self._names, buffer.dead, consumer=CONSUMER, at_ms=at_ms)
-        async with asyncio.timeout(DEADLINE_S):
-            await self._ensure_days(conn, known, buffer)
-            await self._learn_told(conn, known)
-            outcome = await self._write(conn, known, buffer)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._ensure_days(conn, known, buffer)
+                await self._learn_told(conn, known)
+                outcome = await self._write(conn, known, buffer)
+        except TimeoutError:
+            self._most = max(min(LEAST_RECORDS, self._most_records), len(buffer) // 2)
+            raise
+        self._most = min(self._most_records, self._most + self._most // 8 + 1)
         SETTLE_SECONDS.observe(time.perf_counter() - began)
         SETTLE_BATCH.observe(outcome.rows)
         ORPHANS.set(MOST_ORPHANS if known.orphans is None else len(known.orphans))
