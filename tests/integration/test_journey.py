@@ -59,6 +59,7 @@ UNMET = {
     "assent_archived_total",
     "assent_breaker_opens_total",
     "assent_clicks_left_out_total",
+    "assent_complaint_figures_missing",
     "assent_complaints_total",
     "assent_console_sign_ins_total",
     "assent_opt_ins_total",
