@@ -22,10 +22,10 @@ from tests.replies.measure import SETS, Row, rows_of
 
 DIGEST = re.compile(r'(\[free_text\.like\]\nweights = .*\nsha256 = ")[0-9a-f]{64}')
 ROUNDS, RATE, SEED = 30, 0.3, 1
-LEAST_SEEN = 2
+LEAST_SEEN = 3
 """In how many texts a piece stands that gets a weight."""
 SCALE = 100
-COPIES = 1
+COPIES = 3
 SOUNDS = (
     "发法罚",
     "再在",

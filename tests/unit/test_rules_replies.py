@@ -191,7 +191,7 @@ def test_the_tuned_set_is_read_as_it_is_labelled(cn: Pack) -> None:
 def test_the_held_out_set_no_rule_was_tuned_on(cn: Pack, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(rows_of(SETS / "held_out.tsv", cn))
     all_rows = len(rows) + len(list(rows_of(SETS / "tuned.tsv", cn)))
-    figures = measured(rows, cn)
+    figures = measured(rows, cn)._replace(wrong=[])  # a failure prints the figures, never a line of the set
     with capsys.disabled():
         print(f"\nreplies held out, of {all_rows}: {figures}")
     assert len(rows) * 3 >= all_rows >= 300
