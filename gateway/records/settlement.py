@@ -98,8 +98,8 @@ FROM unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES, 3))}) 
 WHERE m.id = u.id AND m.id BETWEEN $1 AND $2
 """  # noqa: S608 - the names are the constants above
 _BY_INDEX_OR_HASH = "SET LOCAL plan_cache_mode = force_generic_plan"
-"""A plan for any ids. With the ids at hand PostgreSQL looks for them in what it knows of the table; after a crash that is
-old, it guesses that there is one row, and compares each given row with each row between: 5 s for 2,000 of them."""
+"""A plan for any ids. With the ids at hand PostgreSQL looks for them in what it knows of the table; after a crash that
+is old, it guesses that there is one row, and compares each given row with each row between: 5 s for 2,000 of them."""
 _ROWS = f"SELECT {', '.join(COLUMNS)}, callback FROM messages WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3"  # noqa: S608
 
 
