@@ -13,7 +13,7 @@ import pytest
 from console_rig import Console, connected, console_on
 from gateway_rig import Gateway, at, gateway, numbers, shipping
 from playwright.sync_api import Page, expect
-from visiting import CONTRAST, NARROW, WIDER, Visit
+from visiting import NARROW, WIDER, Visit, unreadable
 
 from gateway.records import registry
 
@@ -226,7 +226,7 @@ def test_in_english_and_dark(world: World, visit: Visit) -> None:
     for path in ("/", "/breakers", "/senders/acme", "/campaigns/acme%2Fautumn%2F2026", "/alerts", "/cleansing"):
         page.goto(f"{world.console.url}{path}")
         connected(page)
-        assert (page.evaluate(WIDER), page.evaluate(CONTRAST)) == ([], []), path
+        assert (page.evaluate(WIDER), unreadable(page)) == ([], []), path
         if path == "/":
             visit.keep("overview-telephone-en-dark", whole=False)
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]

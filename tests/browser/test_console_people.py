@@ -14,7 +14,7 @@ from console_rig import connected
 from console_world import CAMPAIGN, SAID, TEXT, World, world_on
 from gateway_rig import at, number, shipping
 from playwright.sync_api import Page, expect
-from visiting import CONTRAST, NARROW, WIDER, Visit
+from visiting import NARROW, WIDER, Visit, unreadable
 
 from gateway.assemble import exporting
 from gateway.console.wording import words
@@ -477,7 +477,7 @@ def test_every_page_can_be_read_on_a_telephone_too(world: World, visit: Visit, l
         for path in (*PATHS, *of_people):
             page.goto(f"{world.console.url}{path}")
             connected(page)
-            assert (page.evaluate(WIDER), page.evaluate(CONTRAST)) == ([], []), path
+            assert (page.evaluate(WIDER), unreadable(page)) == ([], []), path
             said = re.findall(r"[a-z0-9]+_[a-z0-9_]+", page.locator("body").inner_text())
             assert not words("zh").keys() & set(said) - {"list_source"}, path
     finally:

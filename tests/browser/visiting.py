@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Page
 
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 MOST_BYTES = 200_000
@@ -49,6 +49,17 @@ WIDER = """() => [...document.querySelectorAll("body *")].filter(e => {
     return true;
   }).map(e => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`)"""
 """What reaches out of the window and cannot be scrolled to within its own box."""
+
+
+def unreadable(page: Page) -> list[str]:
+    """What stands out too little from its ground, once colours have stopped changing."""
+    found: list[str] = page.evaluate(CONTRAST)
+    for _ in range(20):
+        if not found:
+            break
+        page.wait_for_timeout(100)
+        found = page.evaluate(CONTRAST)
+    return found
 
 
 def chromium() -> str:
