@@ -213,29 +213,6 @@ async def test_a_backlog_is_settled_in_bounded_pieces(world: World) -> None:
     assert max(sizes) <= 400
 
 
-async def test_a_flush_that_takes_too_long_is_tried_with_less_until_it_passes(world: World) -> None:
-    """A busy PostgreSQL ends statements after five seconds: the same again would take as long, for ever."""
-    messages = [accepted() for _ in range(1_200)]
-    await world.accept(*messages)
-    settle = world.settle(most_records=1_000)
-    write, sizes = settle._write, list[int]()
-
-    async def slow(conn: Any, known: Any, buffer: Any) -> Any:
-        sizes.append(len(buffer))
-        if len(buffer) > 300:
-            raise TimeoutError
-        return await write(conn, known, buffer)
-
-    settle._write = slow  # type: ignore[method-assign]
-    stop = asyncio.Event()
-    task = asyncio.create_task(settle.run(stop))
-    ids = [message.id for message in messages]
-    await world.until(lambda: world.value("SELECT count(*) = 1200 FROM messages WHERE id = ANY($1)", ids), 30)
-    stop.set()
-    await task
-    assert max(sizes) > 300
-
-
 async def test_postgresql_away_for_a_while_loses_nothing(
     kafka_bootstrap: str, topic_prefix: str, redis_url: str, own_part: Callable[[str], Part]
 ) -> None:

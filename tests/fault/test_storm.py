@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fault
 LONG = bool(os.environ.get("ASSENT_LONG"))
 SEEDS = [int(one) for one in os.environ.get("ASSENT_SEEDS", "1 2 3" if LONG else "1").split()]
 MESSAGES = int(os.environ.get("ASSENT_STORM_MESSAGES", "100000" if LONG else "3000"))
-FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "7"))
+FAULTS = int(os.environ.get("ASSENT_STORM_FAULTS", "50" if LONG else "6"))
 PACE_S = 4.0
 LEAVING_THEN = 20 if LONG else 6
 """One person in so many leaves in a storm."""

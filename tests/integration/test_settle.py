@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,29 @@ async def test_a_message_is_followed_from_acceptance_to_delivery(world: World) -
     assert await world.value("SELECT ref FROM used_requests WHERE subject = $1", subject) == "q1"
     words = await world.pool.fetchrow("SELECT status, sender FROM message_log WHERE id = $1", message.id)
     assert tuple(words) == ("delivered", "acme")
+
+
+async def test_a_flush_that_takes_too_long_is_tried_with_less_until_it_passes(world: World) -> None:
+    """A busy PostgreSQL ends statements after five seconds: the same again would take as long, for ever."""
+    messages = [accepted() for _ in range(1_200)]
+    await world.accept(*messages)
+    settle = world.settle(most_records=1_000)
+    write, sizes = settle._write, list[int]()
+
+    async def slow(conn: Any, known: Any, buffer: Any) -> Any:
+        sizes.append(len(buffer))
+        if len(buffer) > 300:
+            raise TimeoutError
+        return await write(conn, known, buffer)
+
+    settle._write = slow  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    task = asyncio.create_task(settle.run(stop))
+    ids = [message.id for message in messages]
+    await world.until(lambda: world.value("SELECT count(*) = 1200 FROM messages WHERE id = ANY($1)", ids), 30)
+    stop.set()
+    await task
+    assert max(sizes) > 300
 
 
 async def test_receipts_find_their_message_before_the_result_by_case_zeros_and_base(world: World) -> None:
