@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from gateway.assemble.commands import MOST_WORDS, Declined, connection_of
+from gateway.assemble.commands import Declined, connection_of, said
 from gateway.ledger.day import Progress
 from gateway.records import cleansing
 from gateway.records.cleansing import Job
@@ -41,7 +41,7 @@ async def preview(
     progress: Progress,
 ) -> Job:
     """Have a list divided, and follow it to the end. Raises Declined."""
-    _said(by, reason)
+    said(by=by, reason=reason)
     if not re.fullmatch(cleansing.SCOPES, scope):
         raise Declined(f"{scope!r} is no list; write campaign:, list_source:, sender: or port: and a name")
     now = time.time_ns() // 1_000_000
@@ -88,7 +88,7 @@ async def apply(
     settings: Settings, name: UUID, table: Mapping[Category, Choice], *, by: str, reason: str, progress: Progress
 ) -> Job:
     """Have it done, and follow it to the end. Raises Declined."""
-    _said(by, reason)
+    said(by=by, reason=reason)
     async with connection_of(settings) as connection:
         if not await cleansing.apply(connection, name, table, by=by, reason=reason):
             _decline(await _job(connection, name))
@@ -97,19 +97,13 @@ async def apply(
 
 async def undo(settings: Settings, name: UUID, *, by: str, reason: str, progress: Progress) -> Job:
     """Have it undone, and follow it to the end. Raises Declined."""
-    _said(by, reason)
+    said(by=by, reason=reason)
     async with connection_of(settings) as connection:
         if not await cleansing.undo(connection, name, by=by, reason=reason):
             job = await _job(connection, name)
             if job.state not in ("undoing", "undone"):
                 _decline(job)
         return await _followed(connection, name, progress)
-
-
-def _said(by: str, reason: str) -> None:
-    for option, text in (("--by", by), ("--reason", reason)):
-        if not 0 < len(text.strip()) <= MOST_WORDS:
-            raise Declined(f"{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
 
 
 def _decline(job: Job) -> None:

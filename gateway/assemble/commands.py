@@ -94,9 +94,14 @@ async def resume(settings: Settings, scope: str, *, by: str, reason: str, permil
 def _checked(scope: str, by: str, reason: str) -> None:
     if not re.fullmatch(SCOPE, scope):
         raise Declined(f"{scope!r} is not a scope; write one of: {'; '.join(SCOPE_FORMS)}")
-    for option, text in (("--by", by), ("--reason", reason)):
+    said(by=by, reason=reason)
+
+
+def said(**texts: str) -> None:
+    """Raises Declined for a name or reason that says nothing, or too much."""
+    for option, text in texts.items():
         if not 0 < len(text.strip()) <= MOST_WORDS:
-            raise Declined(f"{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
+            raise Declined(f"--{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
 
 
 async def _move(

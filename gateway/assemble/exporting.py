@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from gateway.assemble.commands import MOST_WORDS, Declined
+from gateway.assemble.commands import Declined, said
 from gateway.assemble.parts import guard_of, secrets
 from gateway.contract.consent import Event, EventKind
 from gateway.contract.export import Asked, Line
@@ -83,13 +83,6 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
                 await appender.stop()
     finally:
         await guard.close()
-
-
-def said(**texts: str) -> None:
-    """Raises Declined for a name or reason that says nothing, or too much."""
-    for option, text in texts.items():
-        if not 0 < len(text.strip()) <= MOST_WORDS:
-            raise Declined(f"--{option} must say something, in at most {MOST_WORDS} characters: it is recorded")
 
 
 def subject_of(keys: Keys, who: str | None) -> bytes | None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.assemble.commands import Declined, connection_of
-from gateway.assemble.exporting import office, record, said, subject_of
+from gateway.assemble.commands import Declined, connection_of, said
+from gateway.assemble.exporting import office, record, subject_of
 from gateway.contract.consent import EventKind
 from gateway.contract.export import Asked
 from gateway.records import holds

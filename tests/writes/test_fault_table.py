@@ -68,18 +68,23 @@ class World:
             assert time.monotonic() < until, f"no answer: {answer and answer.text}"
             await asyncio.sleep(0.1)
 
+    async def asked(self, path: str, body: Any, wanted: Callable[[Any], bool]) -> None:
+        """Asked again until the answer is what is wanted."""
+        until = time.monotonic() + WITHIN_S
+        while not wanted((answer := await self.answered(path, body)).json()):
+            assert time.monotonic() < until, answer.text
+            await asyncio.sleep(0.1)
+
     async def orders(self, people: Sequence[str]) -> None:
         rows = [
             {"recipient": to, "sender": "acme", "kind": "order", "ref": "o-1", "occurred_at": at(seconds=-1)}
             for to in people
         ]
-        until = time.monotonic() + WITHIN_S
-        while True:
-            answer = await self.answered("/v1/relationships/batch", {"relationships": rows})
-            if {row["status"] for row in answer.json()["results"]} == {"recorded"}:
-                return
-            assert time.monotonic() < until, answer.text
-            await asyncio.sleep(0.1)
+        await self.asked(
+            "/v1/relationships/batch",
+            {"relationships": rows},
+            lambda answer: {row["status"] for row in answer["results"]} == {"recorded"},
+        )
 
     async def send(self, to: str, **more: Any) -> str:
         """One message with a key, accepted; its id."""
@@ -256,13 +261,7 @@ async def blacklisted(world: World) -> None:
     world.carrier.reporting = True
     taken = next(each for each in world.carrier.submits if each["ref"] == one)
     world.carrier.report(taken["carrier_id"], "UNDELIV", "MBBLACK", ref=one)
-    until = time.monotonic() + WITHIN_S
-    while True:
-        answer = await world.answered("/v1/messages/check", shipping(to))
-        if answer.json()["code"] == "suppressed":
-            return
-        assert time.monotonic() < until, answer.text
-        await asyncio.sleep(0.1)
+    await world.asked("/v1/messages/check", shipping(to), lambda answer: answer["code"] == "suppressed")
 
 
 async def telling(world: World) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from gateway.console import measures, pieces, telling
+from gateway.console import asking, measures, pieces, telling
 from gateway.console.frame import Declined, Page, View
 from gateway.console.live import Standing, Weighed
 from gateway.contract.consent import EventKind
@@ -19,7 +19,6 @@ from gateway.contract.console import May
 from gateway.contract.registry import SCOPE, SCOPE_FORMS
 from gateway.records import breakers, registry
 
-MOST_WORDS = 500
 REFRESH_S = 2.0
 PERMILLE = 10
 """The share that is let through at first where nobody says another: 1 %."""
@@ -141,7 +140,7 @@ def _stopping(view: View) -> None:
         reason = _reason(view)
 
         async def move() -> str:
-            where, why = scope.value.strip(), _said(reason)
+            where, why = scope.value.strip(), asking.reason_of(reason)
             if not re.fullmatch(SCOPE, where):
                 raise Declined("breaker_scope_wrong")
             kind, _, name = where.partition(":")
@@ -168,20 +167,20 @@ def _resuming(view: View, scope: str) -> None:
         dialog.props["aria-label"] = t("breaker_close_what", scope=scope)
         pieces.text("h2", t("breaker_close_what", scope=scope))
         pieces.text("p", t["breaker_close_lead"])
-        reason = _reason(view, autofocus=True)
+        reason = _reason(view, first=True)
         share = ui.number(t["breaker_share"], value=PERMILLE / 10, min=0.1, max=99.9, step=0.1)
         share.props("outlined dense")
         pieces.text("p", t["breaker_share_lead"], "quiet")
 
         async def close() -> str:
-            why = _said(reason)
+            why = asking.reason_of(reason)
             await view.record(EventKind.BREAKER, {"scope": scope, "open": False, "why": why})
             await _moved(view, scope, why, is_open=False)
             dialog.close()
             return "breaker_closed"
 
         async def trickle() -> str:
-            why, permille = _said(reason), round((share.value or 0) * 10)
+            why, permille = asking.reason_of(reason), round((share.value or 0) * 10)
             if not 1 <= permille <= 999:  # noqa: PLR2004 - of a thousand
                 raise Declined("breaker_share_wrong")
             data = {"scope": scope, "open": True, "why": why, "permille": permille}
@@ -198,20 +197,10 @@ def _resuming(view: View, scope: str) -> None:
     dialog.open()
 
 
-def _reason(view: View, **more: Any) -> ui.textarea:
-    made = ui.textarea(view.t["reason"])
-    made.props(f"outlined autogrow maxlength={MOST_WORDS}")
-    for name, value in more.items():
-        made.props[name] = value
+def _reason(view: View, *, first: bool = False) -> ui.textarea:
+    made = asking.words(view.t["reason"], first=first)
     pieces.text("p", view.t("breaker_name", name=view.session.name), "quiet")
     return made
-
-
-def _said(reason: ui.textarea) -> str:
-    why = (reason.value or "").strip()
-    if not 0 < len(why) <= MOST_WORDS:
-        raise Declined("reason_missing")
-    return why
 
 
 async def _moved(view: View, scope: str, why: str, *, is_open: bool = True, **more: Any) -> None:
